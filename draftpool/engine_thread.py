@@ -1,0 +1,148 @@
+"""One thread that owns a model, and the queue by which asyncio talks to it.
+
+Engines are plain synchronous objects without locks: everything that touches one runs here. Each turn
+hands the engine every job that waits, so requests that arrive during one turn share the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+from draftpool.errors import Draining, NoCapacity
+
+log = logging.getLogger(__name__)
+
+Reply = TypeVar("Reply")
+
+
+class Job(Generic[Reply]):
+    """One request to an engine and the place of its answer."""
+
+    def __init__(self) -> None:
+        self.future: Future[Reply] = Future()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether somebody still waits for the answer."""
+        return not self.future.done()
+
+    def answer(self, reply: Reply) -> None:
+        with suppress(InvalidStateError):  # the caller may have gone a moment ago
+            self.future.set_result(reply)
+
+    def fail(self, error: BaseException) -> None:
+        with suppress(InvalidStateError):
+            self.future.set_exception(error)
+
+
+JobT = TypeVar("JobT", bound=Job)  # type: ignore[type-arg]
+
+
+class _Call(Job[None]):
+    """Something other than a job that has to run on the engine's thread, between two turns."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        super().__init__()
+        self.function = function
+
+
+class EngineThread(Generic[JobT]):
+    """Runs `turn(jobs)` with all waiting jobs until each is answered.
+
+    `turn` answers or fails the jobs it has finished; jobs it leaves open (a long prefill) come again next turn.
+    An exception out of `turn` fails every job of that turn and nothing else.
+    """
+
+    def __init__(self, turn: Callable[[Sequence[JobT]], None], *, name: str, max_waiting: int) -> None:
+        self._turn = turn
+        self._max_waiting = max_waiting
+        self._inbox: queue.SimpleQueue[JobT | _Call | None] = queue.SimpleQueue()
+        self._num_waiting = 0
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def num_waiting(self) -> int:
+        """Jobs submitted and not yet answered."""
+        return self._num_waiting
+
+    async def submit(self, job: JobT) -> object:
+        """Queue a job and wait for its answer; cancelling the wait drops the job.
+
+        Raises:
+            NoCapacity: `max_waiting` jobs are waiting already.
+            Draining: the thread was closed.
+        """
+        if self._is_closed:
+            raise Draining("the engine has been stopped")
+        if self._num_waiting >= self._max_waiting:
+            raise NoCapacity(f"{self._num_waiting} requests are waiting for the model already", retry_after_s=0.1)
+        self._num_waiting += 1
+        try:
+            self._inbox.put(job)
+            return await asyncio.wrap_future(job.future)
+        finally:
+            self._num_waiting -= 1
+
+    def call(self, function: Callable[[], None]) -> Future[None]:
+        """Run a function on the engine's thread between two turns, after everything submitted before it."""
+        call = _Call(function)
+        if self._is_closed:
+            call.answer(None)
+        else:
+            self._inbox.put(call)
+        return call.future
+
+    def close(self) -> None:
+        """Stop after the turn in progress; jobs still open fail with `Draining`."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._inbox.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        jobs: list[JobT] = []
+        while self._collect(jobs):
+            try:
+                self._turn(jobs)
+            except Exception as error:
+                log.exception("a turn of the engine failed")
+                for job in jobs:
+                    job.fail(error)
+            jobs = [job for job in jobs if job.is_open]
+        for job in jobs:
+            job.fail(Draining("the engine has been stopped"))
+
+    def _collect(self, jobs: list[JobT]) -> bool:
+        """Add what has arrived to `jobs`, waiting only when there is nothing to do. False once closed."""
+        while True:
+            try:
+                item = self._inbox.get(block=not jobs)
+            except queue.Empty:
+                return True
+            if item is None:
+                return False
+            if isinstance(item, _Call):
+                self._perform(item)
+            elif item.is_open:
+                jobs.append(item)
+                continue
+            jobs[:] = [job for job in jobs if job.is_open]
+
+    @staticmethod
+    def _perform(call: _Call) -> None:
+        try:
+            call.function()
+        except Exception as error:
+            log.exception("a call on the engine's thread failed")
+            call.fail(error)
+        else:
+            call.answer(None)

@@ -1,0 +1,1 @@
+"""gRPC manners, once for all services: bootstrap, health, reflection, drain, errors, request ids, metrics."""

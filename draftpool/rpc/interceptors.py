@@ -1,0 +1,124 @@
+"""What every call gets: a request id, metrics, and errors turned into statuses."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import grpc
+from prometheus_client import Counter, Gauge, Histogram
+
+from draftpool.errors import DraftpoolError, InternalError
+from draftpool.rpc import status
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID_KEY = "x-request-id"
+_MAX_REQUEST_ID_CHARS = 128
+
+request_id: ContextVar[str] = ContextVar("request_id", default="-")
+"""Of the call that the running task serves."""
+
+CALLS = Counter("draftpool_rpc_calls_total", "Calls ended, by method and status.", ["method", "status"])
+CALL_SECONDS = Histogram("draftpool_rpc_seconds", "Duration of whole calls, streams included.", ["method"])
+OPEN_CALLS = Gauge("draftpool_rpc_open_calls", "Calls in progress.", ["method"])
+
+Handler = Any  # grpc.RpcMethodHandler, whose attributes its stubs leave untyped
+Behaviour = Callable[[Any, Any], Any]  # (request or requests, context)
+
+
+class MannersInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps every method; streaming methods are async generators."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = handler_call_details.method
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(
+                _unary(handler.unary_unary, method), handler.request_deserializer, handler.response_serializer
+            )
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(
+                _streaming(handler.unary_stream, method),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        if handler.stream_stream and not method.startswith("/grpc."):  # reflection minds its own manners
+            return grpc.stream_stream_rpc_method_handler(
+                _streaming(handler.stream_stream, method),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        return handler
+
+
+def _unary(behaviour: Behaviour, method: str) -> Behaviour:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        async with _scope(method, context):
+            return await behaviour(request, context)
+
+    return call
+
+
+def _streaming(behaviour: Behaviour, method: str) -> Behaviour:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        # Closing the inner generator at once, not when it is collected, is what frees a session on cancellation.
+        async with _scope(method, context), aclosing(behaviour(request, context)) as replies:
+            async for reply in replies:
+                yield reply
+
+    return call
+
+
+@asynccontextmanager
+async def _scope(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
+    request_id.set(_request_id(context))
+    with _measured(method, context):
+        try:
+            yield
+        except DraftpoolError as error:
+            await status.abort(context, error)
+        except grpc.aio.AbortError:
+            raise
+        except Exception:
+            log.exception("a bug in %s", method)
+            await status.abort(
+                context,
+                InternalError(f"internal error; the server's log has it under request {request_id.get()}"),
+            )
+
+
+@contextmanager
+def _measured(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> Iterator[None]:
+    start = time.perf_counter()
+    outcome = "CANCELLED"
+    with OPEN_CALLS.labels(method).track_inprogress():
+        try:
+            yield
+            outcome = "OK"
+        except grpc.aio.AbortError:
+            code = context.code()
+            outcome = code.name if isinstance(code, grpc.StatusCode) else str(code)
+            raise
+        finally:
+            CALLS.labels(method, outcome).inc()
+            CALL_SECONDS.labels(method).observe(time.perf_counter() - start)
+
+
+def _request_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    """The caller's, where it sent a sane one: it goes into logs and headers."""
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID_KEY and isinstance(value, str) and value.isascii() and value.isprintable():
+            return value[:_MAX_REQUEST_ID_CHARS]
+    return uuid.uuid4().hex

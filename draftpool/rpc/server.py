@@ -1,0 +1,105 @@
+"""Bootstrap of a service: bind, announce, serve until asked to stop, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from draftpool.errors import BadParameter
+from draftpool.metrics import metrics_endpoint
+from draftpool.rpc.interceptors import MannersInterceptor
+from draftpool.settings import ServerSettings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a server serves.
+
+    Attributes:
+        full_name: as in the proto, for health and reflection: `draftpool.v1.Drafter`.
+        register: adds the servicer to a server.
+    """
+
+    full_name: str
+    register: Callable[[grpc.aio.Server], None]
+
+
+async def serve(
+    services: Sequence[Service], settings: ServerSettings, *, on_ready: Callable[[str], None] | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain: running calls may end within the grace, new ones get UNAVAILABLE.
+
+    Args:
+        on_ready: called with the bound address once requests are answered.
+
+    Raises:
+        BadParameter: the address cannot be bound.
+    """
+    stop = _stop_event(settings)
+    server = grpc.aio.server(interceptors=[MannersInterceptor()], options=_options(settings))
+    health_servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    names = [service.full_name for service in services]
+    reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    for service in services:
+        service.register(server)
+    address = _bind(server, settings.listen)
+    with metrics_endpoint(settings.metrics_listen):
+        await server.start()
+        for name in ["", *names]:
+            await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+        _announce(address, settings, on_ready)
+        await stop.wait()
+        log.info("draining, at most %g s", settings.drain_grace_s)
+        await health_servicer.enter_graceful_shutdown()
+        await server.stop(settings.drain_grace_s)
+
+
+def _options(settings: ServerSettings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        # Without this, two servers could share a port and each get half of the calls.
+        ("grpc.so_reuseport", 0),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ]
+
+
+def _bind(server: grpc.aio.Server, listen: str) -> str:
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise BadParameter(f"cannot listen on {listen}: {error}") from None
+    return f"{listen.rpartition(':')[0]}:{port}"
+
+
+def _announce(address: str, settings: ServerSettings, on_ready: Callable[[str], None] | None) -> None:
+    log.info("ready on %s", address)
+    if settings.address_file is not None:
+        partial = settings.address_file.with_suffix(".partial")
+        partial.write_text(address)
+        partial.replace(settings.address_file)
+    if on_ready is not None:
+        on_ready(address)
+
+
+def _stop_event(settings: ServerSettings) -> asyncio.Event:
+    """Set by SIGTERM, by SIGINT, and by the end of standard input where the settings say so."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, stop.set)
+    if settings.exit_with_parent:
+        loop.add_reader(sys.stdin.fileno(), lambda: None if os.read(sys.stdin.fileno(), 4096) else stop.set())
+    return stop

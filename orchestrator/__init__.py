@@ -1,0 +1,1 @@
+"""The draft, verify, accept loop of every request, and what it decides with. Imports no torch."""

@@ -1,0 +1,22 @@
+"""What the orchestrator counts."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Histogram
+
+from draftpool.metrics import SHORT_SECONDS
+from orchestrator.generation import Round
+
+ROUNDS = Counter("draftpool_rounds_total", "Rounds, by target and the tree shape asked for.", ["target", "shape"])
+DRAFTED_NODES = Counter("draftpool_drafted_nodes_total", "Tree nodes verified.", ["target"])
+ACCEPTED_TOKENS = Counter("draftpool_accepted_tokens_total", "Drafted tokens accepted.", ["target"])
+GENERATED_TOKENS = Counter("draftpool_generated_tokens_total", "Tokens emitted.", ["target"])
+ROUND_SECONDS = Histogram("draftpool_round_seconds", "Duration of a round.", ["target"], buckets=SHORT_SECONDS)
+
+
+def observe_round(target: str, round_: Round) -> None:
+    ROUNDS.labels(target, str(round_.shape)).inc()
+    DRAFTED_NODES.labels(target).inc(round_.tree.num_nodes)
+    ACCEPTED_TOKENS.labels(target).inc(round_.num_accepted)
+    GENERATED_TOKENS.labels(target).inc(round_.num_committed)
+    ROUND_SECONDS.labels(target).observe(round_.round_us / 1e6)

@@ -1,0 +1,87 @@
+"""One open stream to a model service: a session there, in the caller's hands.
+
+The truth is the request's token list; a service holds a cache of it. A stream remembers how much of the list it
+has sent, so every message carries just what is new, and a stream opened afresh starts with the whole list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+import grpc
+
+from draftpool.errors import Unavailable
+from draftpool.rpc.interceptors import REQUEST_ID_KEY, request_id
+from draftpool.rpc.status import from_rpc_error
+from orchestrator.replicas import Replica
+
+ReplyT = TypeVar("ReplyT")
+
+
+class ModelStream(Generic[ReplyT]):
+    """A bidirectional call in which every request gets one reply.
+
+    Attributes:
+        num_sent: how many of the request's tokens the service has been sent.
+    """
+
+    def __init__(self, replica: Replica, method: Callable[..., Any], timeout_s: float | None) -> None:
+        self.replica = replica
+        self.num_sent = 0
+        self._call = method(timeout=timeout_s, metadata=((REQUEST_ID_KEY, request_id.get()),))
+        replica.num_streams += 1
+        self._is_open = True
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the next message is the first one, which opens the session."""
+        return self.num_sent == 0
+
+    def unsent(self, token_ids: Sequence[int]) -> Sequence[int]:
+        return token_ids[self.num_sent :]
+
+    async def exchange(self, message: Any, *, num_tokens: int) -> tuple[ReplyT, int]:
+        """Send one message and wait for its reply.
+
+        Args:
+            num_tokens: length of the token list that the service knows after this message.
+
+        Returns:
+            The reply and how long it took, in microseconds.
+
+        Raises:
+            DraftpoolError: what the service answered; the stream is closed then.
+        """
+        start = time.perf_counter_ns()
+        try:
+            await self._call.write(message)
+            reply = await self._call.read()
+            if reply is grpc.aio.EOF:
+                raise Unavailable(f"{self.replica.address} ended the session")
+        except grpc.aio.AioRpcError as error:
+            self.close()
+            raise from_rpc_error(error) from None
+        except asyncio.InvalidStateError:  # written after the service had ended the call: it has said why
+            self.close()
+            raise await self._ending() from None
+        except BaseException:
+            self.close()
+            raise
+        self.num_sent = num_tokens
+        self.replica.num_waiting = reply.load.num_waiting
+        return reply, (time.perf_counter_ns() - start) // 1000
+
+    def close(self) -> None:
+        """End the session; the service frees it at once."""
+        if self._is_open:
+            self._is_open = False
+            self.replica.num_streams -= 1
+            self._call.cancel()
+
+    async def _ending(self) -> Exception:
+        code, details = await self._call.code(), await self._call.details()
+        trailing = await self._call.trailing_metadata()
+        return from_rpc_error(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details))

@@ -1,0 +1,82 @@
+"""Replicas of the model services: which there are, which answer, and which one a request gets."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import grpc
+
+from draftpool.errors import Unavailable
+from draftpool.rpc.channel import open_channel
+from draftpool.v1 import drafter_pb2, drafter_pb2_grpc, verifier_pb2, verifier_pb2_grpc
+
+
+@dataclass(eq=False)
+class Replica:
+    """One address and what is known of it.
+
+    Attributes:
+        is_up: it has described itself and has not failed since.
+        num_streams: sessions this orchestrator holds there.
+        num_waiting: requests that waited for its model when it last replied.
+    """
+
+    address: str
+    is_up: bool = False
+    num_streams: int = 0
+    num_waiting: int = 0
+    channel: grpc.aio.Channel = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.channel = open_channel(self.address)
+
+    @property
+    def load(self) -> int:
+        return self.num_streams + self.num_waiting
+
+
+@dataclass(eq=False)
+class VerifierReplica(Replica):
+    """A replica of some target's pool; `description` says which target, once it is up."""
+
+    description: verifier_pb2.DescribeVerifierReply | None = None
+    stub: verifier_pb2_grpc.VerifierStub = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.stub = verifier_pb2_grpc.VerifierStub(self.channel)
+
+
+@dataclass(eq=False)
+class DrafterReplica(Replica):
+    """A replica of the drafter pool.
+
+    Attributes:
+        shared_vocabulary: the share of each registered vocabulary that it can propose, by fingerprint.
+    """
+
+    description: drafter_pb2.DescribeDrafterReply | None = None
+    shared_vocabulary: dict[str, float] = field(default_factory=dict)
+    stub: drafter_pb2_grpc.DrafterStub = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.stub = drafter_pb2_grpc.DrafterStub(self.channel)
+
+
+R = TypeVar("R", bound=Replica)
+
+
+def choose_replica(replicas: Sequence[R]) -> R:
+    """Power of two choices: the less loaded of two random replicas that are up.
+
+    Raises:
+        Unavailable: none is up.
+    """
+    candidates = [replica for replica in replicas if replica.is_up]
+    if not candidates:
+        raise Unavailable("no replica answers", retry_after_s=1.0)
+    return min(random.sample(candidates, min(2, len(candidates))), key=lambda replica: replica.load)

@@ -1,0 +1,97 @@
+"""What a Generate request asks for, checked before it costs anything."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from draftpool.errors import BadParameter, ContextTooLong, EmptyContext, TokenOutOfVocabulary
+from draftpool.sampling import SamplingParams
+from draftpool.tree import NO_DRAFT, TreeShape
+from draftpool.v1 import generation_pb2
+from draftpool.wire import require_coupled, sampling_from_wire, shape_from_wire
+from orchestrator.fleet import Target
+from orchestrator.generation import Limits
+
+_MAX_STOP_STRINGS = 16
+
+
+@dataclass(frozen=True)
+class CheckedRequest:
+    """A Generate request that can be served.
+
+    Attributes:
+        fixed_shape: the shape of every round; None leaves it to the bandit.
+    """
+
+    prompt_token_ids: tuple[int, ...]
+    limits: Limits
+    params: SamplingParams
+    fixed_shape: TreeShape | None
+    want_logprobs: bool
+    want_rounds: bool
+
+
+def check_request(request: generation_pb2.GenerateRequest, target: Target) -> CheckedRequest:
+    """Decode a request for a target and fill in what it leaves open, the seed among it.
+
+    Raises:
+        InvalidRequest: of the class that says what is wrong.
+        Unsupported: an acceptance rule or tree policy that this version does not have.
+    """
+    require_coupled(request.acceptance_rule)
+    prompt_token_ids = _prompt(request, target)
+    return CheckedRequest(
+        prompt_token_ids=prompt_token_ids,
+        limits=_limits(request, target, len(prompt_token_ids)),
+        params=sampling_from_wire(request.sampling, drawn_seed=secrets.randbits(64)),
+        fixed_shape=_fixed_shape(request.drafting, target),
+        want_logprobs=request.want_logprobs,
+        want_rounds=request.want_rounds,
+    )
+
+
+def _prompt(request: generation_pb2.GenerateRequest, target: Target) -> tuple[int, ...]:
+    if request.WhichOneof("prompt") == "token_ids":
+        token_ids = tuple(request.token_ids.ids)
+        vocab_size = len(target.vocabulary)
+        for token_id in token_ids:
+            if token_id >= vocab_size:
+                raise TokenOutOfVocabulary(f"token id {token_id} is not below {target.name}'s {vocab_size} ids")
+    else:
+        token_ids = target.encode(request.text)
+    if not token_ids:
+        raise EmptyContext("the prompt is empty; generation needs at least one token to continue")
+    return token_ids
+
+
+def _limits(request: generation_pb2.GenerateRequest, target: Target, num_prompt_tokens: int) -> Limits:
+    max_context_tokens = target.description.max_context_tokens
+    room = max_context_tokens - num_prompt_tokens
+    if room < 1:
+        raise ContextTooLong(
+            f"the prompt has {num_prompt_tokens} tokens; {target.name} takes {max_context_tokens}, new tokens included"
+        )
+    if request.HasField("max_new_tokens") and request.max_new_tokens < 1:
+        raise BadParameter("max_new_tokens must be at least 1, got 0")
+    if len(request.stop) > _MAX_STOP_STRINGS:
+        raise BadParameter(f"at most {_MAX_STOP_STRINGS} stop strings, got {len(request.stop)}")
+    if "" in request.stop:
+        raise BadParameter("a stop string must not be empty")
+    max_new_tokens = min(room, request.max_new_tokens) if request.HasField("max_new_tokens") else room
+    return Limits(max_new_tokens, tuple(request.stop), request.ignore_eos)
+
+
+def _fixed_shape(drafting: generation_pb2.Drafting, target: Target) -> TreeShape | None:
+    choice = drafting.WhichOneof("choice")
+    if choice is None or (choice == "off" and not drafting.off):
+        return None
+    if choice == "off":
+        return NO_DRAFT
+    shape = shape_from_wire(drafting.policy)
+    if shape.num_nodes > target.description.max_tree_nodes:
+        raise BadParameter(
+            f"the shape {shape} has {shape.num_nodes} nodes; {target.name} verifies at most "
+            f"{target.description.max_tree_nodes} at once"
+        )
+    return shape

@@ -1,0 +1,160 @@
+"""The public API on the wire: decode, call, encode."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from draftpool.rpc.interceptors import request_id
+from draftpool.v1 import generation_pb2, generation_pb2_grpc
+from draftpool.wire import shape_to_wire
+from orchestrator import metrics
+from orchestrator.admission import Admission
+from orchestrator.bandit import BanditRegistry
+from orchestrator.drafting import DraftSource
+from orchestrator.fleet import Fleet, Target
+from orchestrator.generation import FinishReason, Generation, Round
+from orchestrator.requests import CheckedRequest, check_request
+from orchestrator.settings import OrchestratorSettings
+from orchestrator.text import TextToken
+from orchestrator.verifying import VerifySource
+
+Context = grpc.aio.ServicerContext
+
+_FINISH_REASONS = {
+    FinishReason.EOS: generation_pb2.FINISH_REASON_EOS,
+    FinishReason.LENGTH: generation_pb2.FINISH_REASON_LENGTH,
+    FinishReason.STOP: generation_pb2.FINISH_REASON_STOP,
+}
+
+
+class GenerationServicer(generation_pb2_grpc.GenerationServicer):
+    """Serves `draftpool.v1.Generation`."""
+
+    def __init__(
+        self, fleet: Fleet, bandits: BanditRegistry, admission: Admission, settings: OrchestratorSettings
+    ) -> None:
+        self._fleet = fleet
+        self._bandits = bandits
+        self._admission = admission
+        self._settings = settings
+
+    async def Generate(
+        self, request: generation_pb2.GenerateRequest, context: Context[Any, Any]
+    ) -> AsyncIterator[generation_pb2.GenerateReply]:
+        ledger = _Ledger()
+        target = self._fleet.target(request.model)
+        checked = check_request(request, target)
+        async with self._admission.admitted():
+            ledger.admit(len(checked.prompt_token_ids))
+            yield _start_reply(checked)
+            generation = self._generation(target, checked, context.time_remaining())
+            async with aclosing(generation.rounds()) as rounds:
+                async for round_ in rounds:
+                    ledger.add(round_)
+                    metrics.observe_round(target.name, round_)
+                    yield _round_reply(round_, generation, ledger, want_round=checked.want_rounds)
+
+    async def ListModels(
+        self, _request: generation_pb2.ListModelsRequest, _context: Context[Any, Any]
+    ) -> generation_pb2.ListModelsReply:
+        targets = sorted(self._fleet.targets.values(), key=lambda target: target.name)
+        return generation_pb2.ListModelsReply(models=[self._model_info(target) for target in targets if target.is_up])
+
+    def _generation(self, target: Target, checked: CheckedRequest, timeout_s: float | None) -> Generation:
+        bandit_key = (target.name, "greedy" if checked.params.is_greedy else "sampled")
+        return Generation(
+            checked.prompt_token_ids,
+            vocabulary=target.vocabulary,
+            limits=checked.limits,
+            drafts=DraftSource(self._fleet, target, checked.params, timeout_s=self._settings.draft_timeout_s),
+            verifier=VerifySource(target, checked.params, want_logprobs=checked.want_logprobs, timeout_s=timeout_s),
+            bandit=self._bandits.bandit(bandit_key),
+            fixed_shape=checked.fixed_shape,
+        )
+
+    def _model_info(self, target: Target) -> generation_pb2.ModelInfo:
+        share = self._fleet.shared_vocabulary(target)
+        return generation_pb2.ModelInfo(
+            name=target.name,
+            architecture=target.description.architecture,
+            dtype=target.description.dtype,
+            num_parameters=target.description.num_parameters,
+            vocab_size=len(target.vocabulary),
+            max_context_tokens=target.description.max_context_tokens,
+            has_drafter=share is not None,
+            shared_vocabulary=share or 0.0,
+        )
+
+
+@dataclass
+class _Ledger:
+    """What a request has used, from its arrival on."""
+
+    arrived_ns: int = field(default_factory=time.perf_counter_ns)
+    usage: generation_pb2.Usage = field(default_factory=generation_pb2.Usage)
+
+    def admit(self, num_prompt_tokens: int) -> None:
+        self.usage.queue_us = self._elapsed_us()
+        self.usage.num_prompt_tokens = num_prompt_tokens
+
+    def add(self, round_: Round) -> None:
+        if self.usage.num_rounds == 0:
+            self.usage.time_to_first_token_us = self._elapsed_us()
+        self.usage.num_rounds += 1
+        self.usage.num_new_tokens += round_.num_committed
+        self.usage.num_drafted_nodes += round_.tree.num_nodes
+        self.usage.num_accepted_tokens += round_.num_accepted
+        self.usage.draft_us += round_.draft_us
+        self.usage.verify_us += round_.verify_us
+        self.usage.wire_us += round_.wire_us
+        self.usage.total_us = self._elapsed_us()
+
+    def _elapsed_us(self) -> int:
+        return (time.perf_counter_ns() - self.arrived_ns) // 1000
+
+
+def _start_reply(checked: CheckedRequest) -> generation_pb2.GenerateReply:
+    return generation_pb2.GenerateReply(
+        start=generation_pb2.GenerationStart(
+            request_id=request_id.get(),
+            seed=checked.params.seed,
+            num_prompt_tokens=len(checked.prompt_token_ids),
+        )
+    )
+
+
+def _round_reply(
+    round_: Round, generation: Generation, ledger: _Ledger, *, want_round: bool
+) -> generation_pb2.GenerateReply:
+    reply = generation_pb2.GenerateReply(tokens=[_token(token) for token in round_.tokens])
+    if want_round:
+        reply.round.CopyFrom(_round(round_))
+    if round_.finish is not None:
+        reply.finish.reason = _FINISH_REASONS[round_.finish]
+        reply.finish.matched_stop = generation.matched_stop or ""
+        reply.finish.usage.CopyFrom(ledger.usage)
+    return reply
+
+
+def _token(token: TextToken) -> generation_pb2.GeneratedToken:
+    return generation_pb2.GeneratedToken(
+        id=token.token_id, text=token.text, drafted=token.drafted, logprob=token.logprob
+    )
+
+
+def _round(round_: Round) -> generation_pb2.Round:
+    return generation_pb2.Round(
+        policy=shape_to_wire(round_.shape),
+        num_nodes=round_.tree.num_nodes,
+        num_accepted=round_.num_accepted,
+        draft_us=round_.draft_us,
+        verify_us=round_.verify_us,
+        round_us=round_.round_us,
+        wire_us=round_.wire_us,
+    )

@@ -1,0 +1,57 @@
+"""Settings of the orchestrator."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from draftpool.tree import NO_DRAFT, TreeShape, chain
+
+DEFAULT_ARMS = (
+    NO_DRAFT,
+    chain(2),
+    chain(3),
+    chain(4),
+    chain(5),
+    TreeShape((2, 2, 1, 1)),
+    TreeShape((3, 3, 2, 1)),
+    TreeShape((3, 2, 2, 1, 1)),
+    TreeShape((2, 2, 2, 1, 1, 1)),
+)
+"""The shapes the bandit chooses from: the paper's (arXiv:2506.01206), chains, one small tree, and not drafting."""
+
+
+class OrchestratorSettings(BaseSettings):
+    """Where the model services are, and how much is taken on."""
+
+    model_config = SettingsConfigDict(env_prefix="DRAFTPOOL_ORCHESTRATOR_", frozen=True, extra="forbid")
+
+    verifiers: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Addresses of verifier replicas, of any targets; each tells what it serves."
+    )
+    drafters: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Addresses of drafter replicas; none means decoding without drafts."
+    )
+    max_requests: int = Field(64, ge=1, description="Requests generating at the same time.")
+    max_queued_requests: int = Field(256, ge=0, description="Requests waiting for their turn; more are refused.")
+    draft_timeout_s: float = Field(
+        5.0, gt=0, description="Longest wait for one draft, in seconds; after it the round goes on without."
+    )
+    refresh_s: float = Field(
+        1.0,
+        gt=0,
+        description="How often replicas that do not answer, or are not known yet, are asked again, in seconds.",
+    )
+    reward: Literal["measured", "paper"] = Field(
+        "measured",
+        description="What the bandit maximises: measured time a token, or the formula of arXiv:2506.01206.",
+    )
+    exploration: float = Field(0.1, ge=0, description="Weight of UCB1's confidence term, in units of the reward.")
+
+    @field_validator("verifiers", "drafters", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """Environment variables hold addresses with commas between them."""
+        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value

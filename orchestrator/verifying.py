@@ -1,0 +1,102 @@
+"""A request's verified tokens: from one verifier replica, or from the next when it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from draftpool.errors import ContextLost, NoCapacity, Unavailable
+from draftpool.sampling import SamplingParams
+from draftpool.tree import DraftTree
+from draftpool.v1 import verifier_pb2
+from draftpool.wire import sampling_to_wire, tree_to_wire
+from orchestrator.fleet import Target
+from orchestrator.model_stream import ModelStream
+from orchestrator.replicas import choose_replica
+
+log = logging.getLogger(__name__)
+
+_MAX_ATTEMPTS = 5
+_PAUSE_S = 0.2
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the target chose.
+
+    Attributes:
+        chosen_token_ids: N + 1 ids; entry 0 after the last committed token, entry i + 1 after node i.
+        chosen_logprobs: as long, or empty where not asked for.
+        verify_us: queueing and computing, as the verifier reports them.
+        elapsed_us: until the reply was here.
+    """
+
+    chosen_token_ids: tuple[int, ...]
+    chosen_logprobs: tuple[float, ...]
+    verify_us: int
+    elapsed_us: int
+
+
+class VerifySource:
+    """The verifier's side of one request."""
+
+    def __init__(self, target: Target, params: SamplingParams, *, want_logprobs: bool, timeout_s: float | None) -> None:
+        self._target = target
+        self._params = params
+        self._want_logprobs = want_logprobs
+        self._deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+        self._stream: ModelStream[verifier_pb2.VerifyReply] | None = None
+
+    async def verify(self, token_ids: Sequence[int], tree: DraftTree) -> Verdict:
+        """The target's choice after `token_ids` and after every node of a tree.
+
+        A replica that is lost costs a prefill on another one, or on itself once it is back; tokens never.
+
+        Raises:
+            DraftpoolError: the request is at fault, or no replica could be had in several attempts.
+        """
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
+            try:
+                return await self._ask(token_ids, tree)
+            except (Unavailable, ContextLost, NoCapacity) as error:
+                self._drop(error)
+                if attempt == _MAX_ATTEMPTS:
+                    raise
+                log.warning("verifier lost, attempt %d of %d: %s", attempt, _MAX_ATTEMPTS, error.message)
+            await asyncio.sleep(_PAUSE_S * (attempt - 1))
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+    async def _ask(self, token_ids: Sequence[int], tree: DraftTree) -> Verdict:
+        stream = self._stream or self._open()
+        message = verifier_pb2.VerifyRequest(
+            committed_token_ids=stream.unsent(token_ids), tree=tree_to_wire(tree) if tree.num_nodes else None
+        )
+        if stream.is_new:
+            message.session.sampling.CopyFrom(sampling_to_wire(self._params))
+            message.session.want_logprobs = self._want_logprobs
+        reply, elapsed_us = await stream.exchange(message, num_tokens=len(token_ids))
+        return Verdict(
+            tuple(reply.chosen_token_ids),
+            tuple(reply.chosen_logprobs),
+            reply.timings.queue_us + reply.timings.verify_us,
+            elapsed_us,
+        )
+
+    def _open(self) -> ModelStream[verifier_pb2.VerifyReply]:
+        replica = choose_replica(self._target.replicas)
+        timeout_s = None if self._deadline is None else self._deadline - asyncio.get_running_loop().time()
+        self._stream = ModelStream(replica, replica.stub.Verify, timeout_s)
+        return self._stream
+
+    def _drop(self, error: Exception) -> None:
+        if self._stream is not None:
+            if isinstance(error, Unavailable):
+                self._stream.replica.is_up = False
+            self._stream.close()
+            self._stream = None

@@ -1,0 +1,110 @@
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from draftpool.engine_thread import EngineThread, Job
+from draftpool.errors import Draining, NoCapacity
+
+
+class Square(Job[int]):
+    def __init__(self, number: int, num_turns: int = 1) -> None:
+        super().__init__()
+        self.number = number
+        self.num_turns = num_turns
+
+
+class SquareEngine:
+    """Squares numbers; a job stays open for `num_turns` turns. Waits for `gate` before each turn."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.batches: list[list[int]] = []
+
+    def turn(self, jobs: Sequence[Square]) -> None:
+        self.gate.wait()
+        self.batches.append([job.number for job in jobs])
+        for job in jobs:
+            job.num_turns -= 1
+            if job.number < 0:
+                raise ValueError("negative")
+            if job.num_turns == 0:
+                job.answer(job.number**2)
+
+
+@pytest.fixture
+def engine():
+    return SquareEngine()
+
+
+@pytest.fixture
+def thread(engine):
+    thread = EngineThread(engine.turn, name="square", max_waiting=4)
+    yield thread
+    engine.gate.set()
+    thread.close()
+
+
+async def test_jobs_that_arrive_during_a_turn_share_the_next(engine, thread) -> None:
+    engine.gate.clear()
+    first = asyncio.create_task(thread.submit(Square(1)))
+    await asyncio.sleep(0.05)
+    rest = [asyncio.create_task(thread.submit(Square(number))) for number in (2, 3)]
+    await asyncio.sleep(0.05)
+    engine.gate.set()
+    assert await asyncio.gather(first, *rest) == [1, 4, 9]
+    assert engine.batches == [[1], [2, 3]]
+
+
+async def test_an_unfinished_job_comes_again(engine, thread) -> None:
+    assert await thread.submit(Square(5, num_turns=3)) == 25
+    assert engine.batches == [[5]] * 3
+
+
+async def test_a_turn_that_fails_fails_its_jobs_and_nothing_else(thread) -> None:
+    with pytest.raises(ValueError, match="negative"):
+        await thread.submit(Square(-1))
+    assert await thread.submit(Square(3)) == 9
+    assert thread.num_waiting == 0
+
+
+async def test_a_full_queue_refuses_with_a_retry_hint(engine, thread) -> None:
+    engine.gate.clear()
+    waiting = [asyncio.create_task(thread.submit(Square(number))) for number in range(4)]
+    await asyncio.sleep(0.05)
+    with pytest.raises(NoCapacity) as refused:
+        await thread.submit(Square(9))
+    assert refused.value.retry_after_s
+    engine.gate.set()
+    assert await asyncio.gather(*waiting) == [0, 1, 4, 9]
+
+
+async def test_a_cancelled_job_is_never_computed(engine, thread) -> None:
+    engine.gate.clear()
+    first = asyncio.create_task(thread.submit(Square(1)))
+    await asyncio.sleep(0.05)
+    gone = asyncio.create_task(thread.submit(Square(2)))
+    await asyncio.sleep(0.05)
+    gone.cancel()
+    await asyncio.sleep(0.05)
+    engine.gate.set()
+    assert await first == 1
+    assert await thread.submit(Square(3)) == 9
+    assert engine.batches == [[1], [3]]
+
+
+async def test_calls_run_on_the_engines_thread_after_earlier_jobs(thread) -> None:
+    names: list[str] = []
+    job = asyncio.create_task(thread.submit(Square(4)))
+    await asyncio.sleep(0)
+    await asyncio.wrap_future(thread.call(lambda: names.append(threading.current_thread().name)))
+    assert names == ["square"]
+    assert await job == 16
+
+
+async def test_a_closed_thread_drains(thread) -> None:
+    thread.close()
+    with pytest.raises(Draining):
+        await thread.submit(Square(1))

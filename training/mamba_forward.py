@@ -1,0 +1,1 @@
+def mamba_logits(model, token_ids): raise NotImplementedError
