@@ -60,14 +60,15 @@ class Mamba1:
 
     def __init__(self, weights: MambaWeights, num_slots: int) -> None:
         self._weights = weights
-        first = weights.layers[0]
-        self._window = first.conv_taps.shape[0]
+        self._window = len(weights.layers[0].conv_taps)
         self._initial_state = _initial_state(weights)
         self._norm_floor = torch.tensor([(weights.norm_eps * weights.d_model) ** 0.5], device=self.device)
-        self._states = self._initial_state.repeat(num_slots, 1, 1, 1)
+        # Left unwritten: pages that no session has needed yet take no memory.
+        self._states = torch.empty(num_slots, *weights.state_shape, device=self.device)
         self._slots = self._states.unbind(0)
-        self._parents = self._initial_state.repeat(_MAX_ROWS, 1, 1, 1)
-        self._children = self._parents.clone()
+        self._parents = torch.empty(_MAX_ROWS, *weights.state_shape, device=self.device)
+        self._children = torch.empty_like(self._parents)
+        self._children[:, :, self._window] = self._initial_state[:, self._window]  # the constant row
         self._workspaces: dict[int, _Workspace] = {}
 
     @property
@@ -83,8 +84,12 @@ class Mamba1:
         return self._weights.num_parameters
 
     @property
+    def num_slots(self) -> int:
+        return len(self._slots)
+
+    @property
     def slot_bytes(self) -> int:
-        return self._initial_state.numel() * self._initial_state.element_size()
+        return self._weights.slot_bytes
 
     def reset(self, slot: int) -> None:
         """Make a slot the state before any token."""
@@ -186,18 +191,17 @@ def _layer_views(parents: Tensor, children: Tensor, window: int) -> _LayerViews:
 
 def _initial_state(weights: MambaWeights) -> Tensor:
     """(layers, K + 1 + S, D): the slot before any token."""
-    first = weights.layers[0]
-    (window, width), state_size = first.conv_taps.shape, first.log2_decay.shape[0]
-    state = torch.zeros(len(weights.layers), window + 1 + state_size, width, device=weights.embedding.device)
+    state = torch.zeros(weights.state_shape, device=weights.embedding.device)
     for rows, layer in zip(state, weights.layers, strict=True):
-        rows[1 : window + 1] = layer.conv_bias
+        rows[1 : len(layer.conv_taps) + 1] = layer.conv_bias
     return state
 
 
 def _select(inputs: Tensor, layer: LayerWeights) -> tuple[Tensor, Tensor, Tensor]:
     """The input-dependent parameters: time step (n, D), B (n, S) and C (n, S)."""
     state_size = layer.log2_decay.shape[0]
-    low_rank, drive, readout = (inputs @ layer.select).split((layer.time_step.shape[0], state_size, state_size), dim=1)
+    sizes = [layer.time_step.shape[0], state_size, state_size]
+    low_rank, drive, readout = torch.split(inputs @ layer.select, sizes, dim=1)
     return F.softplus(torch.addmm(layer.time_step_bias, low_rank, layer.time_step)), drive, readout
 
 

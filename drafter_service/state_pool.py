@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from draftpool.errors import NoCapacity
+from draftpool.errors import BadParameter, NoCapacity
 
 _RETRY_AFTER_S = 0.5
 
@@ -12,11 +12,19 @@ _RETRY_AFTER_S = 0.5
 class StatePool:
     """A fixed number of slots, each large enough for the state after any number of tokens.
 
-    A session owns one slot for its life, and one for every stepped node of its last tree.
+    A session owns one slot for its life, and one for every stepped node of its last tree. One slot is kept aside
+    for every session that may still open, so trees can never shut a session out.
+
+    Raises:
+        BadParameter: fewer slots than sessions.
     """
 
-    def __init__(self, num_slots: int) -> None:
+    def __init__(self, num_slots: int, max_sessions: int) -> None:
+        if num_slots < max_sessions:
+            raise BadParameter(f"{num_slots} state slots are too few for {max_sessions} sessions; each needs one")
         self._num_slots = num_slots
+        self._max_sessions = max_sessions
+        self._num_sessions = 0
         self._free = list(reversed(range(num_slots)))
 
     @property
@@ -24,32 +32,47 @@ class StatePool:
         return self._num_slots
 
     @property
-    def num_free(self) -> int:
-        return len(self._free)
-
-    @property
     def num_used(self) -> int:
         return self._num_slots - len(self._free)
 
-    def allocate(self) -> int:
-        """One slot, with whatever its last owner left in it.
+    @property
+    def max_sessions(self) -> int:
+        return self._max_sessions
+
+    @property
+    def num_sessions(self) -> int:
+        return self._num_sessions
+
+    @property
+    def num_free_for_trees(self) -> int:
+        return len(self._free) - (self._max_sessions - self._num_sessions)
+
+    def open_session(self) -> int:
+        """A slot for a new session, with whatever its last owner left in it.
 
         Raises:
-            NoCapacity: none is free.
+            NoCapacity: as many sessions are open as may be.
         """
-        if not self._free:
+        if self._num_sessions == self._max_sessions:
             raise NoCapacity(
-                f"all {self._num_slots} state slots of this drafter are in use", retry_after_s=_RETRY_AFTER_S
+                f"this drafter takes {self._max_sessions} sessions and has them", retry_after_s=_RETRY_AFTER_S
             )
+        self._num_sessions += 1
         return self._free.pop()
 
-    def allocate_up_to(self, num_wanted: int) -> list[int]:
-        """As many slots as there are, at most `num_wanted`."""
-        num_taken = min(num_wanted, len(self._free))
-        return [self._free.pop() for _ in range(num_taken)]
+    def close_session(self, slots: Iterable[int]) -> None:
+        """Give back all slots of one session."""
+        self._num_sessions -= 1
+        self._free.extend(slots)
 
-    def free(self, slots: Iterable[int]) -> None:
-        """Give slots back; the caller held them."""
+    def take_for_level(self, num_nodes: int) -> list[int]:
+        """Slots for a whole level of a tree; none at all when there are not enough."""
+        if num_nodes > self.num_free_for_trees:
+            return []
+        return [self._free.pop() for _ in range(num_nodes)]
+
+    def give_back(self, slots: Iterable[int]) -> None:
+        """Free slots of a tree; the caller held them."""
         self._free.extend(slots)
 
     def check_integrity(self, held_slots: Iterable[int]) -> None:

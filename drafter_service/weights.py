@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +58,7 @@ class MambaWeights:
         norm_eps: of every RMS norm; each is computed as x / sqrt(|x|² + d_model * norm_eps).
         head: d_model to V logits, the last norm folded in.
         num_parameters: as the checkpoint counts them.
+        eos_token_ids: of the checkpoint's configuration.
     """
 
     embedding: Tensor
@@ -65,6 +66,7 @@ class MambaWeights:
     norm_eps: float
     head: Projection
     num_parameters: int
+    eos_token_ids: tuple[int, ...]
 
     @property
     def vocab_size(self) -> int:
@@ -73,6 +75,16 @@ class MambaWeights:
     @property
     def d_model(self) -> int:
         return self.embedding.shape[1]
+
+    @property
+    def state_shape(self) -> tuple[int, int, int]:
+        """(layers, K + 1 + S, D): the numbers of one slot, as `drafter_service.mamba` lays them out."""
+        window, width = self.layers[0].conv_taps.shape
+        return len(self.layers), window + 1 + len(self.layers[0].log2_decay), width
+
+    @property
+    def slot_bytes(self) -> int:
+        return 4 * math.prod(self.state_shape)
 
 
 def load_mamba(model: str, *, dtype: torch.dtype, device: str) -> MambaWeights:
@@ -94,19 +106,29 @@ def load_mamba(model: str, *, dtype: torch.dtype, device: str) -> MambaWeights:
         raise ModelNotServable(f"{model!r} is a {config.model_type!r} model; the drafter runs Mamba-1 ('mamba')")
     if config.hidden_act != "silu" or config.use_bias:
         raise ModelNotServable(f"{model!r}: only hidden_act 'silu' and use_bias false are supported")
-    checkpoint = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).to(device)
-    tensors = {name: tensor.detach() for name, tensor in checkpoint.state_dict().items()}
+    checkpoint = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    tensors = {name: tensor.detach().to(device) for name, tensor in checkpoint.state_dict().items()}
     norm_scale = tensors["backbone.norm_f.weight"] * math.sqrt(config.hidden_size)
     return MambaWeights(
         embedding=tensors["backbone.embeddings.weight"],
         layers=tuple(
-            _layer({name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}, dtype)
+            _layer(
+                {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)},
+                dtype,
+            )
             for prefix in (f"backbone.layers.{index}." for index in range(config.num_hidden_layers))
         ),
         norm_eps=config.layer_norm_epsilon,
         head=_projection(tensors["lm_head.weight"] * norm_scale, dtype),
         num_parameters=checkpoint.num_parameters(),
+        eos_token_ids=_as_ids(config.eos_token_id),
     )
+
+
+def _as_ids(configured: int | Sequence[int] | None) -> tuple[int, ...]:
+    if configured is None:
+        return ()
+    return (configured,) if isinstance(configured, int) else tuple(configured)
 
 
 def _layer(tensors: dict[str, Tensor], dtype: torch.dtype) -> LayerWeights:

@@ -23,7 +23,7 @@ class DraftpoolError(Exception):
     """
 
     status: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
-    reason: ClassVar[str] = "INTERNAL"
+    reason: ClassVar[str] = "UNSPECIFIED"
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -138,3 +138,5 @@ class ModelNotServable(DraftpoolError):
 
 class InternalError(DraftpoolError):
     """A bug. The details are in the server's log, under the request id."""
+
+    reason = "INTERNAL"

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
+from itertools import accumulate
+from operator import mul
 
 from draftpool.errors import BadParameter, MalformedTree
 
@@ -128,7 +129,7 @@ class TreeShape:
     @property
     def widths(self) -> tuple[int, ...]:
         """The number of nodes of each level, first level first."""
-        return tuple(prod(self.branching[: level + 1]) for level in range(self.depth))
+        return tuple(accumulate(self.branching, mul))
 
     @property
     def num_nodes(self) -> int:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from draftpool.errors import BadParameter, Unsupported
+from draftpool.errors import BadParameter, MalformedTree, Unsupported
 from draftpool.sampling import SamplingParams
 from draftpool.tree import DraftTree, TreeShape
 from draftpool.v1 import load_pb2, sampling_pb2, tree_pb2, vocabulary_pb2
 from draftpool.vocabulary import Vocabulary
 
+_MAX_NODES = 4096
+_MAX_DEPTH = 256
+"""No service takes trees near these; a message beyond them is refused before it costs anything."""
+
 
 def tree_from_wire(message: tree_pb2.DraftTree) -> DraftTree:
     """Raises MalformedTree."""
+    if max(len(message.token_ids), len(message.parents)) > _MAX_NODES:
+        raise MalformedTree(f"a tree of {len(message.token_ids)} nodes; at most {_MAX_NODES} can be sent")
     return DraftTree(tuple(message.token_ids), tuple(message.parents))
 
 
@@ -22,7 +28,10 @@ def shape_from_wire(message: tree_pb2.TreePolicy) -> TreeShape:
     """Raises BadParameter for a bad factor, Unsupported for a policy this version does not know."""
     if message.WhichOneof("policy") != "branching":
         raise Unsupported("this server draws trees by branching factors only; set TreePolicy.branching")
-    return TreeShape(tuple(message.branching.factors))
+    factors = tuple(message.branching.factors)
+    if len(factors) > _MAX_DEPTH or max(factors, default=1) > _MAX_NODES:
+        raise BadParameter(f"at most {_MAX_DEPTH} branching factors of at most {_MAX_NODES} each can be sent")
+    return TreeShape(factors)
 
 
 def shape_to_wire(shape: TreeShape) -> tree_pb2.TreePolicy:

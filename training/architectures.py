@@ -19,9 +19,6 @@ class Architecture:
     """Suffixes of the matrices that write into the residual stream; they start at zero."""
 
 
-_SPECIAL_IDS = {"bos_token_id": None, "eos_token_id": END_OF_TEXT_ID, "pad_token_id": None}
-
-
 def tiny_llama() -> Architecture:
     """About 14.7 M parameters: the larger target."""
     config = LlamaConfig(
@@ -33,7 +30,8 @@ def tiny_llama() -> Architecture:
         num_key_value_heads=2,
         max_position_embeddings=MAX_POSITIONS,
         tie_word_embeddings=True,
-        **_SPECIAL_IDS,
+        bos_token_id=None,
+        eos_token_id=END_OF_TEXT_ID,
     )
     return Architecture(config, "tiny-llama", ("o_proj.weight", "down_proj.weight"))
 
@@ -48,7 +46,8 @@ def tiny_neox() -> Architecture:
         num_attention_heads=4,
         max_position_embeddings=MAX_POSITIONS,
         tie_word_embeddings=True,
-        **_SPECIAL_IDS,
+        bos_token_id=None,
+        eos_token_id=END_OF_TEXT_ID,
     )
     return Architecture(config, "tiny-neox", ("attention.dense.weight", "dense_4h_to_h.weight"))
 
@@ -64,7 +63,8 @@ def tiny_mamba_drafter() -> Architecture:
         conv_kernel=4,
         tie_word_embeddings=True,
         residual_in_fp32=True,
-        **_SPECIAL_IDS,
+        bos_token_id=None,
+        eos_token_id=END_OF_TEXT_ID,
     )
     return Architecture(config, "tiny-llama", ("out_proj.weight",))
 

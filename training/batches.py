@@ -6,7 +6,7 @@ from typing import TypedDict
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import PreTrainedTokenizerFast
+from tokenizers import Tokenizer
 
 from training.bpe import END_OF_TEXT_ID
 from training.text import Corpus
@@ -24,13 +24,13 @@ class StreamState(TypedDict):
     cursor: int
 
 
-def encode_documents(tokenizer: PreTrainedTokenizerFast, documents: list[str]) -> list[TokenArray]:
+def encode_documents(tokenizer: Tokenizer, documents: list[str]) -> list[TokenArray]:
     """Encode each document and close it with the end-of-text token.
 
     Returns:
         One (length,) array a document.
     """
-    encodings = tokenizer.backend_tokenizer.encode_batch(documents)
+    encodings = tokenizer.encode_batch(documents)
     return [np.array([*encoding.ids, END_OF_TEXT_ID], dtype=np.uint16) for encoding in encodings]
 
 
@@ -73,7 +73,7 @@ class PackedStream:
 class MixtureBatches:
     """Training batches in which each window comes from one source, chosen by the sources' shares."""
 
-    def __init__(self, corpus: Corpus, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
+    def __init__(self, corpus: Corpus, tokenizer: Tokenizer, seed: int) -> None:
         self._seed = seed
         self._gsm8k = PackedStream(encode_documents(tokenizer, corpus.gsm8k.train), seed)
         self._python = PackedStream(encode_documents(tokenizer, corpus.python.train), seed + 1)

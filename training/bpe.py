@@ -7,11 +7,11 @@ the default deployment has to translate between vocabularies, as a real pool doe
 """
 
 import argparse
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
 from training.text import Corpus, load_corpus
 
@@ -41,7 +41,7 @@ def tokenizer_folder(run_dir: Path, name: str) -> Path:
     return run_dir / "tokenizers" / name
 
 
-def train_tokenizer(spec: TokenizerSpec, corpus: Corpus) -> PreTrainedTokenizerFast:
+def train_tokenizer(spec: TokenizerSpec, corpus: Corpus) -> Tokenizer:
     """Learn merges from the training halves alone.
 
     Any Unicode text round-trips exactly: the whole byte alphabet is in the vocabulary, and nothing normalises,
@@ -62,12 +62,25 @@ def train_tokenizer(spec: TokenizerSpec, corpus: Corpus) -> PreTrainedTokenizerF
     tokenizer.train_from_iterator([*corpus.gsm8k.train, *python], trainer)
     if tokenizer.get_vocab_size() != spec.vocab_size:
         raise ValueError(f"the text yields {tokenizer.get_vocab_size()} tokens, not {spec.vocab_size}")
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token=END_OF_TEXT,
-        model_max_length=MAX_POSITIONS,
-        clean_up_tokenization_spaces=False,
-    )
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Write the two files from which Transformers' `AutoTokenizer` loads; encoding adds no token of its own."""
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": END_OF_TEXT,
+        "model_max_length": MAX_POSITIONS,
+        "clean_up_tokenization_spaces": False,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Read what `save_tokenizer` wrote, here or beside an exported model."""
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
 def take_bytes(documents: list[str], max_bytes: int) -> list[str]:
@@ -86,7 +99,7 @@ def main() -> None:
     arguments = parser.parse_args()
     corpus = load_corpus(arguments.gsm8k)
     for name, spec in TOKENIZERS.items():
-        train_tokenizer(spec, corpus).save_pretrained(tokenizer_folder(arguments.run_dir, name))
+        save_tokenizer(train_tokenizer(spec, corpus), tokenizer_folder(arguments.run_dir, name))
 
 
 if __name__ == "__main__":

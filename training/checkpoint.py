@@ -49,9 +49,7 @@ def save_checkpoint(
     os.replace(unfinished, path)
 
 
-def resume_checkpoint(
-    path: Path, model: nn.Module, optimizer: HybridOptimizer, batches: MixtureBatches
-) -> Progress:
+def resume_checkpoint(path: Path, model: nn.Module, optimizer: HybridOptimizer, batches: MixtureBatches) -> Progress:
     """Load a checkpoint into model, optimizer and batches, all of which it mutates."""
     state = torch.load(path, weights_only=True)
     model.load_state_dict(state["model"])

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-MUON_LEARNING_RATE = 0.02
-ADAMW_LEARNING_RATE = 0.003
+MUON_LEARNING_RATE = 0.008
+ADAMW_LEARNING_RATE = 0.0015
 MAX_GRADIENT_NORM = 1.0
 
 
@@ -61,7 +61,8 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     """
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     linear_weights = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for parameter in model.parameters():
         is_hidden = id(parameter) in linear_weights and id(parameter) not in embeddings
         (matrices if is_hidden else others).append(parameter)

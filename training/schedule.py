@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-DECAY_SHARE = 0.3
+DECAY_SHARE = 0.7
 WARMUP_TOKENS = 100_000
 
 

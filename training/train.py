@@ -11,29 +11,26 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from torch import Tensor
+from transformers import PreTrainedModel
 
-from training.architectures import ARCHITECTURES, Architecture
+from training.architectures import ARCHITECTURES
 from training.batches import MixtureBatches
-from training.bpe import tokenizer_folder
+from training.bpe import load_tokenizer, tokenizer_folder
 from training.checkpoint import Progress, checkpoint_path, resume_checkpoint, save_checkpoint
-from training.mamba_forward import mamba_logits
+from training.memory import keep_freed_memory
+from training.models import build_model, logits_function
 from training.optimizer import HybridOptimizer
 from training.schedule import Schedule
 from training.text import load_corpus
 
 CHECKPOINT_INTERVAL_S = 240.0
 LOG_INTERVAL_STEPS = 20
-
-LogitsFunction = Callable[[Tensor], Tensor]
-"""(batch, length) token ids to (batch, length, vocabulary) logits."""
 
 
 @dataclass(frozen=True)
@@ -49,23 +46,6 @@ class StepShape:
     def num_tokens(self) -> int:
         """Tokens trained on in a step."""
         return self.num_windows * self.window_length
-
-
-def build_model(architecture: Architecture, seed: int) -> PreTrainedModel:
-    """A fresh model in float32 whose blocks all begin as the identity."""
-    torch.manual_seed(seed)
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(architecture.config, dtype=torch.float32)
-    for name, parameter in model.named_parameters():
-        if name.endswith(architecture.residual_outputs):
-            nn.init.zeros_(parameter)
-    return model.train()
-
-
-def logits_function(model: PreTrainedModel) -> LogitsFunction:
-    """The forward pass to train with: Mamba's own in Transformers is one token at a time on a CPU."""
-    if model.config.model_type == "mamba":
-        return lambda token_ids: mamba_logits(model, token_ids)
-    return lambda token_ids: model(input_ids=token_ids, use_cache=False).logits
 
 
 def next_token_loss(logits: Tensor, token_ids: Tensor) -> Tensor:
@@ -168,8 +148,9 @@ def main() -> None:
     """Train one model from the command line."""
     arguments = parse_arguments(sys.argv[1:])
     torch.set_num_threads(1)
+    keep_freed_memory()
     architecture = ARCHITECTURES[arguments.name]()
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder(arguments.run_dir, architecture.tokenizer))
+    tokenizer = load_tokenizer(tokenizer_folder(arguments.run_dir, architecture.tokenizer))
     trainer = Trainer(
         model=build_model(architecture, arguments.seed),
         batches=MixtureBatches(load_corpus(arguments.gsm8k), tokenizer, arguments.seed),

@@ -84,6 +84,7 @@ def _streaming(behaviour: Behaviour, method: str) -> Behaviour:
 @asynccontextmanager
 async def _scope(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
     request_id.set(_request_id(context))
+    await context.send_initial_metadata(((REQUEST_ID_KEY, request_id.get()),))
     with _measured(method, context):
         try:
             yield

@@ -46,7 +46,6 @@ async def serve(
     Raises:
         BadParameter: the address cannot be bound.
     """
-    stop = _stop_event(settings)
     server = grpc.aio.server(interceptors=[MannersInterceptor()], options=_options(settings))
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
@@ -54,7 +53,8 @@ async def serve(
     reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     for service in services:
         service.register(server)
-    address = _bind(server, settings.listen)
+    address = await _bind(server, settings.listen)
+    stop = _stop_event(settings)
     with metrics_endpoint(settings.metrics_listen):
         await server.start()
         for name in ["", *names]:
@@ -76,10 +76,11 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
     ]
 
 
-def _bind(server: grpc.aio.Server, listen: str) -> str:
+async def _bind(server: grpc.aio.Server, listen: str) -> str:
     try:
         port = server.add_insecure_port(listen)
     except RuntimeError as error:
+        await server.stop(None)
         raise BadParameter(f"cannot listen on {listen}: {error}") from None
     return f"{listen.rpartition(':')[0]}:{port}"
 

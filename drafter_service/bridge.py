@@ -1,0 +1,157 @@
+"""The vocabulary bridge: one drafter, targets with other tokenizers.
+
+Tokens are matched by their bytes. The drafter proposes only tokens that the target has too; what the target says
+outside that intersection is spelled with the drafter's own tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+import torch
+from tokenizers import Tokenizer
+
+from draftpool.errors import TokenOutOfVocabulary
+from draftpool.vocabulary import Vocabulary
+
+_NOT_UTF8 = re.compile("([\udc80-\udcff]+)")
+"""Bytes that are no text, as `surrogateescape` decodes them."""
+
+_UNMATCHED = -1
+
+
+class Speller:
+    """Writes bytes in the drafter's tokens; any bytes, no byte lost that the vocabulary has a token for."""
+
+    def __init__(self, vocabulary: Vocabulary, tokenizer: Tokenizer) -> None:
+        tokenizer.encode_special_tokens = True  # "<eos>" in a text is text
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self.vocabulary = vocabulary
+        self._tokenizer = tokenizer
+        self._id_of_bytes = ids_by_bytes(vocabulary)
+        self._longest = max(map(len, self._id_of_bytes), default=0)
+
+    def spell(self, text: bytes) -> list[int]:
+        """The tokenizer's own spelling of what is UTF-8, the longest matching tokens for the rest."""
+        runs = _NOT_UTF8.split(text.decode("utf-8", "surrogateescape"))
+        return list(chain.from_iterable(self._spell_run(run) for run in runs if run))
+
+    def _spell_run(self, run: str) -> Sequence[int]:
+        data = run.encode("utf-8", "surrogateescape")
+        if not _NOT_UTF8.match(run):
+            ids: list[int] = self._tokenizer.encode(run, add_special_tokens=False).ids
+            if self._says(ids) == data:  # a normaliser may change the text, an unknown character lose it
+                return ids
+        return self._longest_matches(data)
+
+    def _says(self, ids: Iterable[int]) -> bytes:
+        return b"".join(self.vocabulary.token_bytes[token_id] for token_id in ids)
+
+    def _longest_matches(self, data: bytes) -> list[int]:
+        ids: list[int] = []
+        start = 0
+        while start < len(data):
+            for end in range(min(start + self._longest, len(data)), start, -1):
+                token_id = self._id_of_bytes.get(data[start:end])
+                if token_id is not None:
+                    ids.append(token_id)
+                    start = end
+                    break
+            else:
+                start += 1  # a byte that the drafter has no token for
+        return ids
+
+
+class VocabularyBridge:
+    """Between the drafter's ids and one target's.
+
+    Attributes:
+        target: the target's vocabulary.
+        target_ids: for every drafter token the target's id, or -1 where the target has no such token. No two drafter
+            tokens share a target id.
+        gather_ids: (V_drafter,) int64, `target_ids` with 0 for -1; None when the vocabularies are the same.
+        mask: (V_drafter,) float32, 0 for shared tokens and -inf for the others; None when all are shared.
+    """
+
+    def __init__(self, speller: Speller, target: Vocabulary) -> None:
+        drafter = speller.vocabulary
+        self.target = target
+        self._speller = speller
+        self._is_same = drafter.fingerprint == target.fingerprint
+        self.target_ids = list(range(len(drafter))) if self._is_same else _match(drafter, target)
+        ids = torch.tensor(self.target_ids)
+        self.gather_ids = None if self._is_same else ids.clamp(min=0)
+        shared = ids != _UNMATCHED
+        self.mask = None if bool(shared.all()) else torch.zeros(len(drafter)).masked_fill(~shared, -torch.inf)
+        self.num_shared_tokens = int(shared.sum())
+        self._drafter_ids_of: dict[int, tuple[int, ...]] = {
+            target_id: (drafter_id,) for drafter_id, target_id in enumerate(self.target_ids) if target_id != _UNMATCHED
+        }
+
+    def require_known(self, target_token_ids: Sequence[int]) -> None:
+        """Raises TokenOutOfVocabulary."""
+        if target_token_ids and not 0 <= min(target_token_ids) <= max(target_token_ids) < len(self.target):
+            raise TokenOutOfVocabulary(
+                f"token ids must be 0 to {len(self.target) - 1} for this vocabulary, "
+                f"got {min(target_token_ids)} to {max(target_token_ids)}"
+            )
+
+    def context_ids(self, target_token_ids: Sequence[int]) -> list[int]:
+        """A first context in the drafter's tokens, at least one: the whole text as the drafter's tokenizer has it.
+
+        An end of text stays one; other special tokens say nothing to the drafter and are left out.
+        """
+        if self._is_same:
+            return list(target_token_ids)
+        ids: list[int] = []
+        text: list[bytes] = []
+        for token_id in target_token_ids:
+            if token_id in self.target.eos_token_ids:
+                ids += self._speller.spell(b"".join(text)) + self._eos
+                text.clear()
+            else:
+                text.append(self.target.token_bytes[token_id])
+        return ids + self._speller.spell(b"".join(text)) or self._eos or [0]
+
+    def continuation_ids(self, target_token_id: int) -> tuple[int, ...]:
+        """One committed token in the drafter's tokens.
+
+        Depends on that token alone, so that the drafter's state does not depend on how rounds cut the text.
+        """
+        known = self._drafter_ids_of.get(target_token_id)
+        if known is None:
+            is_eos = target_token_id in self.target.eos_token_ids
+            known = tuple(self._eos if is_eos else self._speller.spell(self.target.token_bytes[target_token_id]))
+            self._drafter_ids_of[target_token_id] = known
+        return known
+
+    @property
+    def _eos(self) -> list[int]:
+        return list(self._speller.vocabulary.eos_token_ids[:1])
+
+
+def ids_by_bytes(vocabulary: Vocabulary) -> dict[bytes, int]:
+    """Token ids by what they say, special tokens left out.
+
+    Of several tokens that say the same, the last one: SentencePiece vocabularies start with 256 byte tokens that are
+    used only where no real token fits.
+    """
+    eos_ids = set(vocabulary.eos_token_ids)
+    return {
+        token: token_id for token_id, token in enumerate(vocabulary.token_bytes) if token and token_id not in eos_ids
+    }
+
+
+def _match(drafter: Vocabulary, target: Vocabulary) -> list[int]:
+    target_ids = [_UNMATCHED] * len(drafter)
+    target_id_of_bytes = ids_by_bytes(target)
+    for token, drafter_id in ids_by_bytes(drafter).items():
+        target_ids[drafter_id] = target_id_of_bytes.get(token, _UNMATCHED)
+    # Each only once: two drafter tokens with one target id would make siblings that are the same token.
+    eos_pairs = zip(dict.fromkeys(drafter.eos_token_ids), dict.fromkeys(target.eos_token_ids), strict=False)
+    for drafter_id, target_id in eos_pairs:
+        target_ids[drafter_id] = target_id
+    return target_ids

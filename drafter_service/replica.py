@@ -1,0 +1,57 @@
+"""One drafter replica, put together from its settings: model, engine, thread and vocabularies."""
+
+from __future__ import annotations
+
+import torch
+
+from drafter_service import metrics
+from drafter_service.bridge import Speller
+from drafter_service.engine import DrafterEngine, DraftJob
+from drafter_service.mamba import Mamba1
+from drafter_service.settings import DrafterSettings
+from drafter_service.state_pool import StatePool
+from drafter_service.vocabularies import BridgeRegistry, load_speller
+from drafter_service.weights import load_mamba
+from draftpool.engine_thread import EngineThread
+from draftpool.errors import ModelNotServable
+
+
+class DrafterReplica:
+    """What the servicer calls. Close it to stop the engine's thread.
+
+    Raises:
+        ModelNotServable: the checkpoint cannot be run, or the memory given does not hold the sessions promised.
+    """
+
+    def __init__(self, settings: DrafterSettings) -> None:
+        torch.set_num_threads(settings.num_threads)
+        weights = load_mamba(settings.model, dtype=getattr(torch, settings.dtype), device=settings.device)
+        self.settings = settings
+        self.speller: Speller = load_speller(settings.model, weights)
+        self.bridges = BridgeRegistry(settings.max_vocabularies)
+        self.model = Mamba1(weights, num_slots=_num_slots(settings, weights.slot_bytes))
+        self.pool = StatePool(self.model.num_slots, settings.max_sessions)
+        self.engine = DrafterEngine(
+            self.model,
+            self.pool,
+            max_tree_nodes=settings.max_tree_nodes,
+            prefill_chunk_tokens=settings.prefill_chunk_tokens,
+        )
+        metrics.watch_pool(self.pool)
+        self.thread: EngineThread[DraftJob] = EngineThread(
+            self.engine.turn, name="drafter-engine", max_waiting=settings.max_waiting
+        )
+
+    def close(self) -> None:
+        self.thread.close()
+
+
+def _num_slots(settings: DrafterSettings, slot_bytes: int) -> int:
+    """As many as the memory holds, but no more than sessions and trees can ever use."""
+    num_affordable = settings.state_memory_mib * 2**20 // slot_bytes
+    if num_affordable < settings.max_sessions:
+        raise ModelNotServable(
+            f"state_memory_mib={settings.state_memory_mib} holds {num_affordable} states of {slot_bytes} bytes, fewer "
+            f"than max_sessions={settings.max_sessions}; raise the one or lower the other"
+        )
+    return min(num_affordable, settings.max_sessions * (1 + settings.max_tree_nodes))

@@ -1,0 +1,120 @@
+"""`draftpool generate`: one generation, streamed."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from draftpool.cli.arguments import DEFAULT_ADDRESS, Address
+from draftpool.cli.consoles import message_console, output_console
+from draftpool.cli.rendering import (
+    ColourView,
+    EventView,
+    JsonView,
+    PlainView,
+    show_generation,
+    stats_table,
+    summary,
+)
+from draftpool.cli.shapes import parse_shape
+from draftpool.client import NO_DRAFT, Client, GenerateOptions, TreeShape
+from draftpool.errors import BadParameter
+
+
+@dataclass(frozen=True)
+class Output:
+    """How a generation is shown."""
+
+    as_json: bool
+    with_stats: bool
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="The text to continue; - reads it from standard input.")] = "-",
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Needed where several are served.")] = None,
+    address: Address = DEFAULT_ADDRESS,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", "-n", min=1, help="Stop after so many.")] = 256,
+    temperature: Annotated[float | None, typer.Option(min=0, help="0 is greedy.", show_default="1")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Sample from the most probable share only.")] = None,
+    top_k: Annotated[int | None, typer.Option(min=0, help="Sample from the k most probable tokens only.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**64 - 1, help="The same seed gives the same text.", show_default="random")
+    ] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.")] = None,
+    no_draft: Annotated[bool, typer.Option("--no-draft", help="Decode without drafting.")] = False,
+    shape: Annotated[
+        str | None, typer.Option(help="Draft this tree every round, e.g. 3,2,2,1,1.", show_default="learned")
+    ] = None,
+    stats: Annotated[bool, typer.Option("--stats", help="Say where the time went.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line for every event.")] = False,
+) -> None:
+    """Continue a prompt. Drafting changes the speed, never the text."""
+    options = GenerateOptions(
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        seed=seed,
+        stop=stop or (),
+        drafting=_drafting(no_draft, shape),
+        want_rounds=json and stats,
+    )
+    asyncio.run(_generate(address, model, _read_prompt(prompt), options, Output(json, stats)))
+
+
+def _drafting(no_draft: bool, shape: str | None) -> TreeShape | None:
+    if no_draft and shape is not None:
+        raise typer.BadParameter("--no-draft and --shape exclude each other")
+    if no_draft:
+        return NO_DRAFT
+    try:
+        return None if shape is None else parse_shape(shape)
+    except BadParameter as error:
+        raise typer.BadParameter(error.message, param_hint="--shape") from None
+
+
+def _read_prompt(prompt: str) -> str:
+    if prompt != "-":
+        return prompt
+    if sys.stdin.isatty():
+        raise typer.BadParameter("give a prompt, or pipe one in")
+    return sys.stdin.read()
+
+
+async def _generate(address: str, model: str | None, prompt: str, options: GenerateOptions, output: Output) -> None:
+    async with Client(address) as client:
+        model = model or await _only_model(client)
+        messages = message_console()
+        try:
+            completion = await show_generation(_view(output), client.generate(model, prompt, **options))
+        except asyncio.CancelledError:
+            messages.print("\ncancelled", style="dim")
+            raise
+        if output.with_stats or (messages.is_terminal and not output.as_json):
+            messages.print(summary(completion), soft_wrap=True)
+        if output.with_stats:
+            messages.print(stats_table(completion.finish.usage))
+
+
+def _view(output: Output) -> EventView:
+    if output.as_json:
+        return JsonView(sys.stdout)
+    return ColourView(output_console(), message_console()) if sys.stdout.isatty() else PlainView(sys.stdout)
+
+
+async def _only_model(client: Client) -> str:
+    """The one model that is served.
+
+    Raises:
+        BadParameter: there are several, or none.
+    """
+    names = [model.name for model in await client.list_models()]
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise BadParameter(f"{client.address} serves no model yet; its verifiers may still be loading")
+    raise typer.BadParameter(f"choose one of {', '.join(names)}", param_hint="--model")

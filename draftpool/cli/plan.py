@@ -1,0 +1,94 @@
+"""What shall run on one machine: decided here, started by `stack`. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from draftpool.cli.process import ServiceSpec
+from draftpool.cli.threads import ThreadPlan, num_physical_cores, plan_threads
+from draftpool.errors import BadParameter
+
+EMBEDDED_TARGETS = ("tiny-llama", "tiny-neox")
+EMBEDDED_DRAFTER = "tiny-mamba-drafter"
+
+_FREE_PORT = "127.0.0.1:0"
+
+
+@dataclass(frozen=True)
+class StackPlan:
+    """A whole draftpool on one machine. The default is made of the embedded models alone.
+
+    Attributes:
+        targets: an embedded name, folder or hub id each; at least one.
+        drafter: the same; None decodes without drafts.
+        num_drafters: replicas of the drafter.
+        listen: address of the orchestrator; port 0 takes a free one.
+        dtype: of the targets; None leaves it to the verifier.
+        drafter_threads, verifier_threads: per process; None divides the machine's cores.
+        drain_grace_s: how long running requests may go on when the stack is stopped, in seconds.
+
+    Raises:
+        BadParameter: no target, or two that would be served under one name.
+    """
+
+    targets: tuple[str, ...] = EMBEDDED_TARGETS
+    drafter: str | None = EMBEDDED_DRAFTER
+    num_drafters: int = 1
+    listen: str = _FREE_PORT
+    dtype: str | None = None
+    drafter_threads: int | None = None
+    verifier_threads: int | None = None
+    drain_grace_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not self.targets:
+            raise BadParameter("at least one target is needed")
+        name, times = Counter(map(served_name, self.targets)).most_common(1)[0]
+        if times > 1:
+            raise BadParameter(f"{times} targets would be served as {name!r}; names must differ")
+
+    @property
+    def threads(self) -> ThreadPlan:
+        shared = plan_threads(num_targets=len(self.targets), num_cores=num_physical_cores())
+        return ThreadPlan(self.drafter_threads or shared.drafter, self.verifier_threads or shared.verifier)
+
+    def drafters(self) -> tuple[ServiceSpec, ...]:
+        if self.drafter is None:
+            return ()
+        options = ("--model", self.drafter, "--num-threads", str(self.threads.drafter))
+        names = [f"drafter {number}" for number in range(1, self.num_drafters + 1)]
+        return tuple(
+            self._spec("drafter" if self.num_drafters == 1 else name, "drafter", options, self.threads.drafter)
+            for name in names
+        )
+
+    def verifiers(self) -> dict[str, ServiceSpec]:
+        """By the name under which each target is served."""
+        return {served_name(target): self._verifier(target) for target in self.targets}
+
+    def orchestrator(self, *, drafters: tuple[str, ...], verifiers: Mapping[str, str]) -> ServiceSpec:
+        """Args: addresses, as known once the model services answer."""
+        options = [
+            *(part for address in drafters for part in ("--drafter", address)),
+            *(part for address in verifiers.values() for part in ("--verifier", address)),
+        ]
+        return self._spec("orchestrator", "orchestrator", tuple(options), 1, listen=self.listen)
+
+    def _verifier(self, target: str) -> ServiceSpec:
+        name = served_name(target)
+        dtype = () if self.dtype is None else ("--dtype", self.dtype)
+        options = ("--model", target, "--name", name, "--num-threads", str(self.threads.verifier), *dtype)
+        return self._spec(f"verifier {name}", "verifier", options, self.threads.verifier)
+
+    def _spec(
+        self, name: str, role: str, options: tuple[str, ...], num_threads: int, listen: str = _FREE_PORT
+    ) -> ServiceSpec:
+        return ServiceSpec(name, role, options, listen, num_threads, self.drain_grace_s)
+
+
+def served_name(model: str) -> str:
+    """The name a target goes by: the last part of its folder or hub id."""
+    return PurePath(model.rstrip("/")).name or model

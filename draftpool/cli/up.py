@@ -1,0 +1,97 @@
+"""`draftpool up`: everything on this machine, until it is interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from draftpool.cli.arguments import DEFAULT_ADDRESS
+from draftpool.cli.board import ServiceBoard
+from draftpool.cli.consoles import message_console, output_console
+from draftpool.cli.interrupt import until_interrupted
+from draftpool.cli.plan import EMBEDDED_DRAFTER, EMBEDDED_TARGETS, StackPlan
+from draftpool.cli.stack import Stack
+from draftpool.errors import BadParameter
+
+EXAMPLE_PROMPT = '"Question: How many legs do 3 cats have?"'
+
+Threads = Annotated[int | None, typer.Option(min=1, help="Of each such process.", show_default="by cores")]
+
+
+def up(
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target",
+            "-t",
+            help="Embedded name, folder or hub id; may be repeated.",
+            show_default=", ".join(EMBEDDED_TARGETS),
+        ),
+    ] = None,
+    drafter: Annotated[
+        str, typer.Option("--drafter", "-d", help="Embedded name, folder or hub id.")
+    ] = EMBEDDED_DRAFTER,
+    no_drafter: Annotated[bool, typer.Option("--no-drafter", help="Decode without drafting.")] = False,
+    listen: Annotated[str, typer.Option(help="Where the orchestrator answers.")] = DEFAULT_ADDRESS,
+    dtype: Annotated[str | None, typer.Option(help="Of the targets.", show_default="the verifier's")] = None,
+    drafter_threads: Threads = None,
+    verifier_threads: Threads = None,
+    drain_grace_s: Annotated[float, typer.Option(min=0, help="For running requests when stopping.")] = 5.0,
+    log_dir: Annotated[Path | None, typer.Option(help="Keep the services' logs here.")] = None,
+) -> None:
+    """Start a drafter, verifiers and the orchestrator on this machine; Ctrl-C stops them all."""
+    try:
+        plan = StackPlan(
+            targets=tuple(target or EMBEDDED_TARGETS),
+            drafter=None if no_drafter else drafter,
+            listen=listen,
+            dtype=dtype,
+            drafter_threads=drafter_threads,
+            verifier_threads=verifier_threads,
+            drain_grace_s=drain_grace_s,
+        )
+    except BadParameter as error:
+        raise typer.BadParameter(error.message, param_hint="--target") from None
+    asyncio.run(_up(plan, log_dir))
+
+
+async def _up(plan: StackPlan, log_dir: Path | None) -> None:
+    board = ServiceBoard(message_console())
+    stack = Stack(plan, log_dir=log_dir, on_event=board)
+    await until_interrupted(_run(stack, board), on_second_signal=stack.kill)
+
+
+async def _run(stack: Stack, board: ServiceBoard) -> None:
+    try:
+        with board.live():
+            await stack.start()
+        output_console().print(ready_text(stack), soft_wrap=True)
+        await stack.supervise()
+    except asyncio.CancelledError:
+        grace = (
+            f"Stopping; running requests may go on for {stack.plan.drain_grace_s:g} s. Ctrl-C again ends them at once."
+        )
+        message_console().print(f"\n{grace}", style="dim", soft_wrap=True)
+        raise
+    finally:
+        await stack.stop()
+
+
+def ready_text(stack: Stack) -> Text:
+    """Where it answers, and what to type next."""
+    address = stack.orchestrator
+    at = "" if address == DEFAULT_ADDRESS else f" --address {address}"
+    model = next(iter(stack.verifiers))
+    return Text.assemble(
+        ("\nReady", "bold green"),
+        f": draftpool answers at {address} and serves {', '.join(stack.verifiers)}.\n",
+        ("  draftpool generate", "bold"),
+        f"{at} --model {model} --temperature 0 {EXAMPLE_PROMPT}\n",
+        ("  draftpool models", "bold"),
+        f"{at}\n",
+        (f"Logs are in {stack.folder}. Ctrl-C stops everything.", "dim"),
+    )

@@ -1,0 +1,223 @@
+"""What a client receives: the events of a generation, and the models it can ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Self, TypeAlias
+
+from draftpool.errors import InternalError
+from draftpool.tree import TreeShape
+from draftpool.v1 import generation_pb2
+from draftpool.wire import shape_from_wire
+
+FinishReason: TypeAlias = Literal["eos", "length", "stop", "unspecified"]
+
+_FINISH_REASONS: dict[int, FinishReason] = {
+    generation_pb2.FINISH_REASON_EOS: "eos",
+    generation_pb2.FINISH_REASON_LENGTH: "length",
+    generation_pb2.FINISH_REASON_STOP: "stop",
+}
+
+
+@dataclass(frozen=True)
+class Start:
+    """The first event: the request was admitted.
+
+    Attributes:
+        request_id: names this request in every service's log.
+        seed: the request's, or the one drawn for it; sending it again gives the same tokens.
+    """
+
+    request_id: str
+    seed: int
+    num_prompt_tokens: int
+
+
+@dataclass(frozen=True)
+class Token:
+    """A new token.
+
+    Attributes:
+        text: what it adds; empty for half a character, whose text comes with the token that completes it.
+        drafted: whether the drafter had proposed it.
+        logprob: under the model's own distribution, where asked for.
+    """
+
+    id: int
+    text: str
+    drafted: bool
+    logprob: float | None = None
+
+
+@dataclass(frozen=True)
+class Round:
+    """One draft, verify, accept; where asked for, after the tokens it released. Times in microseconds.
+
+    Attributes:
+        shape: the tree that was asked of the drafter.
+        num_nodes, num_accepted: nodes that were verified, and those accepted.
+        draft_us, verify_us: busy time of the services, queueing included.
+        wire_us: waiting for their replies beyond that.
+        round_us: the whole round as the orchestrator saw it.
+    """
+
+    shape: TreeShape
+    num_nodes: int
+    num_accepted: int
+    draft_us: int
+    verify_us: int
+    wire_us: int
+    round_us: int
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a generation took. Times in microseconds.
+
+    Attributes:
+        num_drafted_nodes, num_accepted_tokens: nodes drafted, and drafted tokens accepted, over all rounds.
+        draft_us, verify_us, wire_us: sums over the rounds, as in `Round`.
+        queue_us, time_to_first_token_us, total_us: from the request's arrival until it was admitted, its first
+            token was ready, it was finished.
+    """
+
+    num_prompt_tokens: int
+    num_new_tokens: int
+    num_rounds: int
+    num_drafted_nodes: int
+    num_accepted_tokens: int
+    draft_us: int
+    verify_us: int
+    wire_us: int
+    queue_us: int
+    time_to_first_token_us: int
+    total_us: int
+
+    @property
+    def tokens_per_pass(self) -> float:
+        """New tokens a verify pass; 1 without drafting."""
+        return self.num_new_tokens / max(1, self.num_rounds)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """New tokens over the time from admission to the end, the prompt's computation included."""
+        return self.num_new_tokens / max(1e-6, (self.total_us - self.queue_us) / 1e6)
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The last event.
+
+    Attributes:
+        reason: the model ended the text, the token limit or the context's end came, or a stop string was met.
+        matched_stop: that string; empty for other reasons.
+    """
+
+    reason: FinishReason
+    matched_stop: str
+    usage: Usage
+
+
+Event: TypeAlias = Start | Token | Round | Finish
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A whole generation."""
+
+    start: Start
+    tokens: tuple[Token, ...]
+    rounds: tuple[Round, ...]
+    finish: Finish
+
+    @classmethod
+    def from_events(cls, events: Sequence[Event]) -> Self:
+        """Raises InternalError when the server left out the beginning or the end."""
+        match events:
+            case [Start() as start, *between, Finish() as finish]:
+                tokens = tuple(event for event in between if isinstance(event, Token))
+                rounds = tuple(event for event in between if isinstance(event, Round))
+                return cls(start, tokens, rounds, finish)
+        raise InternalError("the server ended the generation without saying why")
+
+    @property
+    def text(self) -> str:
+        return "".join(token.text for token in self.tokens)
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        return tuple(token.id for token in self.tokens)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A target that can be asked now.
+
+    Attributes:
+        has_drafter: whether a drafter serves it now.
+        shared_vocabulary: the share of its tokens that the drafter can propose, 0 to 1.
+    """
+
+    name: str
+    architecture: str
+    dtype: str
+    num_parameters: int
+    vocab_size: int
+    max_context_tokens: int
+    has_drafter: bool
+    shared_vocabulary: float
+
+
+def events_from_wire(reply: generation_pb2.GenerateReply) -> Iterator[Event]:
+    """The events of one reply, in order."""
+    if reply.HasField("start"):
+        yield Start(reply.start.request_id, reply.start.seed, reply.start.num_prompt_tokens)
+    for token in reply.tokens:
+        yield Token(token.id, token.text, token.drafted, token.logprob if token.HasField("logprob") else None)
+    if reply.HasField("round"):
+        yield _round(reply.round)
+    if reply.HasField("finish"):
+        reason = _FINISH_REASONS.get(reply.finish.reason, "unspecified")
+        yield Finish(reason, reply.finish.matched_stop, _usage(reply.finish.usage))
+
+
+def model_from_wire(info: generation_pb2.ModelInfo) -> Model:
+    return Model(
+        name=info.name,
+        architecture=info.architecture,
+        dtype=info.dtype,
+        num_parameters=info.num_parameters,
+        vocab_size=info.vocab_size,
+        max_context_tokens=info.max_context_tokens,
+        has_drafter=info.has_drafter,
+        shared_vocabulary=info.shared_vocabulary,
+    )
+
+
+def _round(message: generation_pb2.Round) -> Round:
+    return Round(
+        shape=shape_from_wire(message.policy),
+        num_nodes=message.num_nodes,
+        num_accepted=message.num_accepted,
+        draft_us=message.draft_us,
+        verify_us=message.verify_us,
+        wire_us=message.wire_us,
+        round_us=message.round_us,
+    )
+
+
+def _usage(message: generation_pb2.Usage) -> Usage:
+    return Usage(
+        num_prompt_tokens=message.num_prompt_tokens,
+        num_new_tokens=message.num_new_tokens,
+        num_rounds=message.num_rounds,
+        num_drafted_nodes=message.num_drafted_nodes,
+        num_accepted_tokens=message.num_accepted_tokens,
+        draft_us=message.draft_us,
+        verify_us=message.verify_us,
+        wire_us=message.wire_us,
+        queue_us=message.queue_us,
+        time_to_first_token_us=message.time_to_first_token_us,
+        total_us=message.total_us,
+    )

@@ -1,0 +1,93 @@
+"""The law: what is drafted changes the speed and never a token. Embedded models, float32, real processes."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from draftpool.cli.plan import EMBEDDED_TARGETS
+from draftpool.client import NO_DRAFT, Client
+from draftpool.embedded import embedded_path
+from orchestrator.settings import DEFAULT_ARMS
+from tests.integration.probes import QUESTION
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+PROMPTS = [
+    QUESTION,
+    "Question: A pen costs $2 and a book costs $7. How much do 4 pens and 2 books cost?\nAnswer:",
+    "def add(a, b):\n",
+]
+SAMPLINGS = {
+    "greedy": {"temperature": 0.0},
+    "temperature 1": {"temperature": 1.0, "seed": 5},
+    "temperature 0.7": {"temperature": 0.7, "seed": 6},
+    "top-p 0.9": {"temperature": 1.0, "top_p": 0.9, "seed": 7},
+    "top-k 20, top-p 0.9": {"temperature": 0.7, "top_k": 20, "top_p": 0.9, "seed": 2**64 - 1},
+}
+
+
+@pytest.mark.parametrize("target", EMBEDDED_TARGETS)
+@pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS.keys())
+async def test_every_arm_emits_the_tokens_of_plain_decoding(client: Client, target: str, sampling: dict) -> None:
+    plain = await client.complete(target, QUESTION, max_new_tokens=40, drafting=NO_DRAFT, **sampling)
+    for shape in [*DEFAULT_ARMS, None]:
+        drafted = await client.complete(target, QUESTION, max_new_tokens=40, drafting=shape, **sampling)
+        assert drafted.token_ids == plain.token_ids, shape
+        assert drafted.text == plain.text
+
+
+@pytest.mark.parametrize("target", EMBEDDED_TARGETS)
+async def test_greedy_output_is_that_of_transformers_generate(client: Client, target: str) -> None:
+    torch.set_num_threads(1)
+    model = AutoModelForCausalLM.from_pretrained(embedded_path(target), dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(embedded_path(target))
+    for prompt in PROMPTS:
+        inputs = tokenizer(prompt, return_tensors="pt")
+        output = model.generate(**inputs, do_sample=False, max_new_tokens=48)
+        expected = tuple(output[0, inputs.input_ids.shape[1] :].tolist())
+        completion = await client.complete(target, prompt, temperature=0, max_new_tokens=48)
+        assert completion.token_ids == expected
+
+
+@pytest.mark.parametrize("target", EMBEDDED_TARGETS)
+async def test_drafts_are_accepted(client: Client, target: str) -> None:
+    """Without this, the laws above would hold for a drafter that proposes nonsense."""
+    drafted = await client.complete(
+        target, QUESTION, max_new_tokens=64, temperature=0, drafting=DEFAULT_ARMS[-2], ignore_eos=True
+    )
+    assert drafted.finish.usage.tokens_per_pass > 1.5
+    assert sum(token.drafted for token in drafted.tokens) == drafted.finish.usage.num_accepted_tokens
+
+
+async def test_a_drawn_seed_is_reported_and_repeats_the_output(client: Client) -> None:
+    first = await client.complete("tiny-llama", QUESTION, max_new_tokens=24)
+    again = await client.complete("tiny-llama", QUESTION, max_new_tokens=24, seed=first.start.seed, drafting=NO_DRAFT)
+    other = await client.complete("tiny-llama", QUESTION, max_new_tokens=24)
+    assert again.token_ids == first.token_ids
+    assert other.start.seed != first.start.seed
+
+
+async def test_logprobs_are_the_targets_own(client: Client) -> None:
+    completion = await client.complete("tiny-llama", QUESTION, max_new_tokens=16, temperature=0.7, want_logprobs=True)
+    model = AutoModelForCausalLM.from_pretrained(embedded_path("tiny-llama"), dtype=torch.float32)
+    prompt = AutoTokenizer.from_pretrained(embedded_path("tiny-llama"))(QUESTION)["input_ids"]
+    logits = model(torch.tensor([prompt + list(completion.token_ids)])).logits[0, len(prompt) - 1 : -1]
+    expected = logits.log_softmax(-1).gather(-1, torch.tensor(completion.token_ids)[:, None])[:, 0]
+    torch.testing.assert_close(
+        torch.tensor([token.logprob for token in completion.tokens]), expected, rtol=1e-3, atol=1e-3
+    )
+
+
+async def test_a_stop_string_ends_the_text_before_it(client: Client) -> None:
+    whole = await client.complete("tiny-neox", QUESTION, max_new_tokens=64, temperature=0)
+    stop = whole.text[20:27]
+    cut = await client.complete("tiny-neox", QUESTION, max_new_tokens=64, temperature=0, stop=["never seen", stop])
+    assert cut.text == whole.text[: whole.text.index(stop)]
+    assert (cut.finish.reason, cut.finish.matched_stop) == ("stop", stop)
+
+
+async def test_length_ends_exactly_where_asked(client: Client) -> None:
+    for max_new_tokens in (1, 2, 7):
+        completion = await client.complete("tiny-llama", QUESTION, max_new_tokens=max_new_tokens, ignore_eos=True)
+        assert len(completion.tokens) == max_new_tokens
+        assert completion.finish.reason == "length"

@@ -1,0 +1,153 @@
+"""A drafter of a few thousand random weights, and tokenizers of a few hundred tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import MambaConfig, MambaForCausalLM
+
+from drafter_service.bridge import Speller, VocabularyBridge
+from drafter_service.engine import DrafterEngine, DraftJob
+from drafter_service.mamba import Mamba1
+from drafter_service.session import Session
+from drafter_service.state_pool import StatePool
+from drafter_service.weights import load_mamba
+from draftpool.sampling import SamplingParams
+from draftpool.tree import DraftTree, TreeShape
+from draftpool.vocabulary import Vocabulary
+
+torch.set_num_threads(1)
+
+DRAFTER_VOCAB_SIZE = 320
+TARGET_VOCAB_SIZE = 400
+DRAFTER_TEXT = ["the cat sat on the mat and the dog sat on the cat"] * 2
+TARGET_TEXT = ["she sells seashells on the sea shore; the shells she sells are sea shells"] * 2
+
+
+def byte_level_tokenizer(text: list[str], vocab_size: int) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=["<eos>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(text, trainer)
+    return tokenizer
+
+
+def vocabulary_of(tokenizer: Tokenizer, vocab_size: int) -> Vocabulary:
+    return Vocabulary.from_tokenizer_json(tokenizer.to_str(), vocab_size=vocab_size, eos_token_ids=[0])
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, drafter_tokenizer: Tokenizer) -> Path:
+    torch.manual_seed(7)
+    config = MambaConfig(
+        vocab_size=DRAFTER_VOCAB_SIZE, hidden_size=16, num_hidden_layers=2, state_size=4, initializer_range=0.5
+    )
+    folder = tmp_path_factory.mktemp("drafter")
+    model = MambaForCausalLM(config)
+    with torch.no_grad():  # as initialised, norms are ones and the convolution's bias is zero: too kind to the code
+        for name, parameter in model.named_parameters():
+            if "norm" in name or name.endswith(("conv1d.bias", ".D")):
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+    model.save_pretrained(folder)
+    drafter_tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reference(checkpoint: Path) -> MambaForCausalLM:
+    return MambaForCausalLM.from_pretrained(checkpoint)
+
+
+@pytest.fixture
+def model(checkpoint: Path) -> Mamba1:
+    return Mamba1(load_mamba(str(checkpoint), dtype=torch.float32, device="cpu"), num_slots=64)
+
+
+@pytest.fixture(scope="session")
+def drafter_tokenizer() -> Tokenizer:
+    return byte_level_tokenizer(DRAFTER_TEXT, DRAFTER_VOCAB_SIZE)
+
+
+@pytest.fixture(scope="session")
+def target_tokenizer() -> Tokenizer:
+    return byte_level_tokenizer(TARGET_TEXT, TARGET_VOCAB_SIZE)
+
+
+@pytest.fixture(scope="session")
+def target_vocabulary(target_tokenizer: Tokenizer) -> Vocabulary:
+    return vocabulary_of(target_tokenizer, TARGET_VOCAB_SIZE)
+
+
+@pytest.fixture(scope="session")
+def speller(drafter_tokenizer: Tokenizer) -> Speller:
+    return Speller(vocabulary_of(drafter_tokenizer, DRAFTER_VOCAB_SIZE), drafter_tokenizer)
+
+
+@pytest.fixture(scope="session")
+def same_bridge(speller: Speller) -> VocabularyBridge:
+    return VocabularyBridge(speller, speller.vocabulary)
+
+
+@pytest.fixture(scope="session")
+def other_bridge(speller: Speller, target_vocabulary: Vocabulary) -> VocabularyBridge:
+    return VocabularyBridge(speller, target_vocabulary)
+
+
+EngineMaker = Callable[..., DrafterEngine]
+
+
+@pytest.fixture
+def make_engine(checkpoint: Path) -> EngineMaker:
+    weights = load_mamba(str(checkpoint), dtype=torch.float32, device="cpu")
+
+    def make(*, num_slots: int = 128, max_sessions: int = 8, prefill_chunk_tokens: int = 256) -> DrafterEngine:
+        return DrafterEngine(
+            Mamba1(weights, num_slots),
+            StatePool(num_slots, max_sessions),
+            max_tree_nodes=64,
+            prefill_chunk_tokens=prefill_chunk_tokens,
+        )
+
+    return make
+
+
+def run_to_the_end(engine: DrafterEngine, jobs: Sequence[DraftJob]) -> list[DraftTree]:
+    """Turn until every job is answered, as the engine's thread does."""
+    while open_jobs := [job for job in jobs if job.is_open]:
+        engine.turn(open_jobs)
+    return [job.future.result().tree for job in jobs]
+
+
+@pytest.fixture
+def run_jobs() -> Callable[[DrafterEngine, Sequence[DraftJob]], list[DraftTree]]:
+    return run_to_the_end
+
+
+@pytest.fixture
+def draft() -> Callable[[DrafterEngine, Session, Sequence[int], TreeShape], DraftTree]:
+    def draft_one(
+        engine: DrafterEngine, session: Session, committed_token_ids: Sequence[int], shape: TreeShape
+    ) -> DraftTree:
+        return run_to_the_end(engine, [DraftJob(session, committed_token_ids, shape)])[0]
+
+    return draft_one
+
+
+GREEDY = SamplingParams(temperature=0)
+SAMPLED = SamplingParams(temperature=0.9, top_k=50, top_p=0.95, seed=1234)
+
+
+@pytest.fixture(params=[GREEDY, SAMPLED], ids=["greedy", "sampled"])
+def params(request: pytest.FixtureRequest) -> SamplingParams:
+    value: SamplingParams = request.param
+    return value

@@ -1,0 +1,51 @@
+"""What a stack is made of."""
+
+import pytest
+
+from draftpool.cli.plan import StackPlan, served_name
+from draftpool.errors import BadParameter
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("tiny-llama", "tiny-llama"),
+        ("state-spaces/mamba-130m-hf", "mamba-130m-hf"),
+        ("/models/my-llama/", "my-llama"),
+        ("./my.model-1.5b", "my.model-1.5b"),
+    ],
+)
+def test_a_target_is_served_under_the_last_part_of_its_path(model: str, name: str) -> None:
+    assert served_name(model) == name
+
+
+def test_two_targets_of_one_name_are_refused() -> None:
+    with pytest.raises(BadParameter, match="'llama'"):
+        StackPlan(targets=("/a/llama", "/b/llama"))
+
+
+def test_a_stack_without_a_target_is_refused() -> None:
+    with pytest.raises(BadParameter, match="at least one target"):
+        StackPlan(targets=())
+
+
+def test_without_a_drafter_none_is_started() -> None:
+    plan = StackPlan(drafter=None)
+    assert plan.drafters() == ()
+    assert "--drafter" not in plan.orchestrator(drafters=(), verifiers={"tiny-llama": "h:1"}).options
+
+
+def test_replicas_of_the_drafter_have_names_of_their_own() -> None:
+    assert [spec.name for spec in StackPlan(num_drafters=2).drafters()] == ["drafter 1", "drafter 2"]
+
+
+def test_the_orchestrator_is_given_every_address() -> None:
+    spec = StackPlan(listen="0.0.0.0:7000").orchestrator(drafters=("h:1",), verifiers={"a": "h:2", "b": "h:3"})
+    assert spec.options == ("--drafter", "h:1", "--verifier", "h:2", "--verifier", "h:3")
+    assert spec.listen == "0.0.0.0:7000"
+
+
+def test_every_model_process_is_told_its_threads_and_name() -> None:
+    spec = StackPlan(targets=("/models/a",), verifier_threads=3, dtype="float32").verifiers()["a"]
+    assert spec.num_threads == 3
+    assert " ".join(spec.options) == "--model /models/a --name a --num-threads 3 --dtype float32"

@@ -1,0 +1,23 @@
+"""Shapes as people type them."""
+
+import pytest
+
+from draftpool.cli.shapes import parse_shape
+from draftpool.errors import BadParameter
+from draftpool.tree import TreeShape
+
+
+@pytest.mark.parametrize("text", ["3,2,2,1,1", "3, 2, 2, 1, 1", "(3,2,2,1,1)", " 3,2,2,1,1 "])
+def test_a_shape_is_read_with_or_without_spaces_and_brackets(text: str) -> None:
+    assert parse_shape(text) == TreeShape((3, 2, 2, 1, 1))
+
+
+def test_a_shape_reads_back_what_it_prints() -> None:
+    shape = TreeShape((2, 2, 1))
+    assert parse_shape(str(shape)) == shape
+
+
+@pytest.mark.parametrize("text", ["", "3,,1", "3,0", "-1", "a,b", "1.5", "3;2", "²"])
+def test_anything_else_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(BadParameter, match=r"such as 3,2,2,1,1"):
+        parse_shape(text)

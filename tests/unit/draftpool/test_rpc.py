@@ -1,0 +1,153 @@
+"""Manners of the RPC layer, over real gRPC on loopback."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from draftpool import errors
+from draftpool.errors import DraftpoolError
+from draftpool.rpc.channel import open_channel
+from draftpool.rpc.server import Service, serve
+from draftpool.rpc.status import from_rpc_error
+from draftpool.settings import ServerSettings
+from draftpool.v1 import drafter_pb2, drafter_pb2_grpc
+
+ERROR_CLASSES = [
+    value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, DraftpoolError)
+]
+
+
+class ScriptedDrafter(drafter_pb2_grpc.DrafterServicer):
+    """Answers every message; raises the error class that a vocabulary fingerprint names."""
+
+    def __init__(self) -> None:
+        self.num_open = 0
+
+    async def Draft(self, requests, context):  # noqa: ARG002
+        self.num_open += 1
+        try:
+            async for request in requests:
+                reason = request.session.vocabulary_fingerprint
+                for error_class in ERROR_CLASSES:
+                    if error_class.reason == reason:
+                        raise error_class("a precise sentence", retry_after_s=0.25)
+                if reason == "bug":
+                    raise KeyError("secret detail")
+                yield drafter_pb2.DraftReply()
+        finally:
+            self.num_open -= 1
+
+
+@asynccontextmanager
+async def serving(drain_grace_s: float = 1.0) -> AsyncIterator[tuple[str, ScriptedDrafter, asyncio.Task[None]]]:
+    servicer = ScriptedDrafter()
+    service = Service(
+        "draftpool.v1.Drafter", lambda server: drafter_pb2_grpc.add_DrafterServicer_to_server(servicer, server)
+    )
+    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(serve([service], ServerSettings(drain_grace_s=drain_grace_s), on_ready=ready.set_result))
+    yield await ready, servicer, task
+    if not task.done():
+        os.kill(os.getpid(), signal.SIGTERM)
+    await task
+
+
+def session(fingerprint: str) -> drafter_pb2.DraftRequest:
+    return drafter_pb2.DraftRequest(session=drafter_pb2.DraftSession(vocabulary_fingerprint=fingerprint))
+
+
+async def error_of(address: str, fingerprint: str) -> grpc.aio.AioRpcError:
+    async with open_channel(address) as channel:
+        call = drafter_pb2_grpc.DrafterStub(channel).Draft()
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await call.write(session(fingerprint))
+            await call.read()
+        return raised.value
+
+
+async def test_every_error_crosses_the_wire_as_the_same_class() -> None:
+    async with serving() as (address, _, _):
+        for error_class in ERROR_CLASSES:
+            rpc_error = await error_of(address, error_class.reason)
+            error = from_rpc_error(rpc_error)
+            assert rpc_error.code() is error_class.status
+            assert type(error) is error_class
+            assert error.message == "a precise sentence"
+            assert error.retry_after_s == 0.25
+
+
+def test_reasons_are_unique() -> None:
+    reasons = [error_class.reason for error_class in ERROR_CLASSES]
+    assert len(reasons) == len(set(reasons))
+
+
+async def test_a_bug_is_internal_and_tells_the_request_id_but_no_detail() -> None:
+    async with serving() as (address, _, _):
+        error = await error_of(address, "bug")
+        assert error.code() is grpc.StatusCode.INTERNAL
+        assert "secret" not in (error.details() or "")
+        assert "under request" in (error.details() or "")
+
+
+async def test_a_request_id_is_kept_and_sent_back() -> None:
+    async with serving() as (address, _, _), open_channel(address) as channel:
+        call = drafter_pb2_grpc.DrafterStub(channel).Draft(metadata=(("x-request-id", "abc-123"),))
+        await call.write(session(""))
+        await call.read()
+        assert ("x-request-id", "abc-123") in list(await call.initial_metadata())
+        call.cancel()
+
+
+async def test_a_cancelled_stream_ends_its_handler_at_once() -> None:
+    async with serving() as (address, servicer, _), open_channel(address) as channel:
+        call = drafter_pb2_grpc.DrafterStub(channel).Draft()
+        await call.write(session(""))
+        await call.read()
+        assert servicer.num_open == 1
+        call.cancel()
+        async with asyncio.timeout(1):
+            while servicer.num_open:
+                await asyncio.sleep(0.01)
+
+
+async def test_draining_lets_running_calls_end_and_refuses_new_ones() -> None:
+    async with serving(drain_grace_s=5) as (address, _, task), open_channel(address) as channel:
+        stub = drafter_pb2_grpc.DrafterStub(channel)
+        running = stub.Draft()
+        await running.write(session(""))
+        await running.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.2)
+        await running.write(session(""))
+        assert isinstance(await running.read(), drafter_pb2.DraftReply)
+        assert (await error_of(address, "")).code() is grpc.StatusCode.UNAVAILABLE
+        await running.done_writing()
+        assert await running.read() is grpc.aio.EOF
+        async with asyncio.timeout(3):
+            await task
+
+
+async def test_health_and_reflection_answer() -> None:
+    async with serving() as (address, _, _), open_channel(address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        for name in ("", "draftpool.v1.Drafter"):
+            reply = await health.Check(health_pb2.HealthCheckRequest(service=name))
+            assert reply.status == health_pb2.HealthCheckResponse.SERVING
+        call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
+        await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+        names = {service.name for service in (await call.read()).list_services_response.service}
+        assert "draftpool.v1.Drafter" in names
+        call.cancel()
+
+
+async def test_an_address_in_use_is_a_clear_error() -> None:
+    async with serving() as (address, _, _):
+        with pytest.raises(errors.BadParameter, match="cannot listen on"):
+            await serve([], ServerSettings(listen=address))

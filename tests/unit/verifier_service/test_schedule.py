@@ -1,0 +1,68 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from draftpool.errors import BadParameter
+from verifier_service.schedule import PassLimits, Share, Want, plan_pass
+
+LIMITS = PassLimits(max_pass_tokens=40, prefill_chunk_tokens=16)
+wants = st.lists(st.builds(Want, num_pending=st.integers(1, 60), num_nodes=st.integers(0, 23)), max_size=12)
+
+
+def num_tokens(want: Want, share: Share) -> int:
+    return share.num_committed + (want.num_nodes if share.is_last else 0)
+
+
+@given(wants)
+def test_a_pass_keeps_within_its_limits(waiting) -> None:
+    shares = plan_pass(waiting, LIMITS)
+    assert sum(num_tokens(waiting[share.request], share) for share in shares) <= 40
+    assert sum(share.num_committed - share.is_last for share in shares) <= 16
+    assert [share.request for share in shares] == sorted({share.request for share in shares})
+
+
+@given(wants)
+def test_a_share_is_what_was_wanted_or_an_honest_part_of_it(waiting) -> None:
+    for share in plan_pass(waiting, LIMITS):
+        num_pending = waiting[share.request].num_pending
+        assert share.is_last == (share.num_committed == num_pending)
+        assert 1 <= share.num_committed <= num_pending
+
+
+@given(wants.filter(bool))
+def test_the_first_in_line_always_gets_on(waiting) -> None:
+    first = plan_pass(waiting, LIMITS)[0]
+    assert first.request == 0
+    assert first.is_last == (waiting[0].num_pending <= 17)
+
+
+def test_a_long_prompt_goes_in_chunks_and_the_others_go_along() -> None:
+    waiting = [Want(num_pending=100, num_nodes=0), Want(num_pending=1, num_nodes=6), Want(num_pending=1, num_nodes=0)]
+    assert plan_pass(waiting, LIMITS) == [Share(0, 16, False), Share(1, 1, True), Share(2, 1, True)]
+
+
+def test_of_two_long_prompts_the_first_is_served_first() -> None:
+    waiting = [Want(num_pending=20, num_nodes=0), Want(num_pending=50, num_nodes=0)]
+    assert plan_pass(waiting, LIMITS) == [Share(0, 16, False)]
+    assert plan_pass([Want(num_pending=4, num_nodes=0), waiting[1]], LIMITS) == [Share(0, 4, True), Share(1, 13, False)]
+
+
+def test_a_tree_that_does_not_fit_waits_whole_while_a_smaller_one_goes() -> None:
+    waiting = [Want(1, 20), Want(1, 20), Want(1, 10)]
+    assert plan_pass(waiting, LIMITS) == [Share(0, 1, True), Share(2, 1, True)]
+
+
+def test_nobody_starves_whoever_comes_behind() -> None:
+    """A newcomer wants as much as it can in every pass; the long prompt is still done in the passes it needs."""
+    num_pending, num_passes = 100, 0
+    while num_pending:
+        share = plan_pass([Want(num_pending, 0), Want(17, 22), Want(1, 22)], LIMITS)[0]
+        num_pending -= share.num_committed
+        num_passes += 1
+    assert num_passes == 7
+
+
+@pytest.mark.parametrize("chunk", [0, 40, 41])
+def test_a_pass_needs_room_for_prefill_and_for_the_rest(chunk) -> None:
+    with pytest.raises(BadParameter, match="prefill_chunk_tokens"):
+        PassLimits(max_pass_tokens=40, prefill_chunk_tokens=chunk)

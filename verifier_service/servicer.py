@@ -1,0 +1,104 @@
+"""The gRPC face of a verifier: decode, call, encode."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from draftpool import wire
+from draftpool.errors import BrokenProtocol, Unsupported
+from draftpool.v1 import load_pb2, verifier_pb2, verifier_pb2_grpc
+from verifier_service import metrics
+from verifier_service.engine import Verdict, VerifyJob
+from verifier_service.replica import VerifierReplica
+from verifier_service.session import Session
+
+
+class VerifierServicer(verifier_pb2_grpc.VerifierServicer):
+    """Serves one replica."""
+
+    def __init__(self, replica: VerifierReplica) -> None:
+        self._replica = replica
+
+    async def Verify(
+        self, requests: AsyncIterator[verifier_pb2.VerifyRequest], _context: object
+    ) -> AsyncIterator[verifier_pb2.VerifyReply]:
+        """One stream, one session: however the stream ends, the session's memory is free at once."""
+        session: Session | None = None
+        want_logprobs = False
+        try:
+            async for request in requests:
+                if session is None:
+                    session = self._open(request)
+                    want_logprobs = request.session.want_logprobs
+                elif request.HasField("session"):
+                    raise BrokenProtocol("only a stream's first message carries `session`")
+                yield await self._verify(request, session, want_logprobs=want_logprobs)
+        finally:
+            if session is not None:
+                self._close(session)
+
+    async def Describe(
+        self, _request: verifier_pb2.DescribeVerifierRequest, _context: object
+    ) -> verifier_pb2.DescribeVerifierReply:
+        target, limits = self._replica.target, self._replica.limits
+        return verifier_pb2.DescribeVerifierReply(
+            model=target.name,
+            tokenizer_json=target.tokenizer_json.encode(),
+            vocabulary=wire.vocabulary_to_wire(target.vocabulary),
+            max_context_tokens=limits.max_context_tokens,
+            max_tree_nodes=limits.max_tree_nodes,
+            num_parameters=target.num_parameters,
+            dtype=str(target.dtype).removeprefix("torch."),
+            architecture=target.architecture,
+            load=self._load(),
+        )
+
+    def _open(self, request: verifier_pb2.VerifyRequest) -> Session:
+        """The session that a stream's first message asks for; it holds nothing yet.
+
+        Raises:
+            BrokenProtocol: the message has no session.
+            BadParameter: a sampling parameter out of its range, or no seed to sample with.
+            Unsupported: an acceptance rule that is not served.
+        """
+        if not request.HasField("session"):
+            raise BrokenProtocol("a stream's first message carries `session`")
+        wire.require_coupled(request.session.acceptance_rule)
+        return Session(wire.sampling_from_wire(request.session.sampling), self._replica.target.vocab_size)
+
+    async def _verify(
+        self, request: verifier_pb2.VerifyRequest, session: Session, *, want_logprobs: bool
+    ) -> verifier_pb2.VerifyReply:
+        if request.HasField("draft_support"):
+            raise Unsupported("this server accepts drafts by the coupled rule only; leave draft_support unset")
+        job = VerifyJob(
+            session, list(request.committed_token_ids), wire.tree_from_wire(request.tree), want_logprobs=want_logprobs
+        )
+        await self._replica.thread.submit(job)
+        verdict = job.future.result()
+        metrics.QUEUE_SECONDS.observe(verdict.queue_us / 1e6)
+        return self._reply(verdict)
+
+    def _close(self, session: Session) -> None:
+        self._replica.thread.call(lambda: self._replica.engine.close_session(session))
+
+    def _reply(self, verdict: Verdict) -> verifier_pb2.VerifyReply:
+        return verifier_pb2.VerifyReply(
+            chosen_token_ids=verdict.chosen_token_ids,
+            chosen_logprobs=verdict.chosen_logprobs,
+            timings=verifier_pb2.VerifyTimings(
+                queue_us=verdict.queue_us,
+                verify_us=verdict.verify_us,
+                num_passes=verdict.num_passes,
+                num_computed_tokens=verdict.num_computed_tokens,
+            ),
+            load=self._load(),
+        )
+
+    def _load(self) -> load_pb2.ReplicaLoad:
+        replica = self._replica
+        return wire.load_to_wire(
+            num_sessions=replica.engine.num_sessions,
+            max_sessions=replica.limits.max_sessions,
+            num_waiting=replica.thread.num_waiting,
+        )

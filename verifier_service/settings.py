@@ -1,0 +1,34 @@
+"""What an operator can set for a verifier."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class VerifierSettings(BaseSettings):
+    """One replica of one target's pool."""
+
+    model_config = SettingsConfigDict(env_prefix="DRAFTPOOL_VERIFIER_", frozen=True, extra="forbid")
+
+    model: str = Field(description="The target: a folder, or a Hugging Face hub id.")
+    name: str | None = Field(None, description="The name that requests use; the last part of `model` without it.")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="Type of weights and KV cache; auto is bfloat16 where the device computes in it."
+    )
+    device: str = Field("cpu", description="Where the model runs, as torch names it: cpu, cuda, cuda:1.")
+    num_threads: int | None = Field(None, gt=0, description="Threads of a CPU model; torch's own choice without it.")
+    kv_tokens: int | None = Field(None, gt=0, description="Tokens the KV cache holds; taken from kv_bytes without it.")
+    kv_bytes: int = Field(2**30, gt=0, description="Memory of the KV cache, in bytes, where kv_tokens is not set.")
+    max_context_tokens: int | None = Field(
+        None, gt=0, description="Longest text, prompt and answer together; what model and cache allow without it."
+    )
+    max_sessions: int = Field(64, gt=0, description="Requests served at the same time.")
+    max_pass_tokens: int = Field(1024, gt=0, description="Tokens of one forward pass, of all sessions together.")
+    prefill_chunk_tokens: int = Field(
+        256, gt=0, description="Of those, prompt tokens; a long prompt delays others by this much at a time."
+    )
+    max_tree_nodes: int = Field(128, ge=0, description="Nodes of one draft tree.")
+    max_waiting: int = Field(256, gt=0, description="Requests that may wait for the model; more are refused.")
