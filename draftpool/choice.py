@@ -11,8 +11,8 @@ from torch import Tensor
 from draftpool.noise import GumbelRows
 from draftpool.sampling import SamplingParams
 
-_NUCLEUS_PROBE = 256
-"""Top-p first looks for the nucleus among this many tokens; sorting a whole vocabulary is the rare case."""
+_NUCLEUS_PROBES = (256, 2048)
+"""Top-p looks for the nucleus among this many tokens first; sorting a whole vocabulary is the rare, slow case."""
 
 
 def coupled_scores(logits: Tensor, params: SamplingParams, gumbel: Tensor | None) -> Tensor:
@@ -56,7 +56,7 @@ def _nucleus_edge(logits: Tensor, top_p: float) -> Tensor:
     """(n, 1): the smallest logit of each row's nucleus."""
     vocab_size = logits.shape[-1]
     log_total = logits.logsumexp(dim=-1, keepdim=True)
-    for num_probed in (min(_NUCLEUS_PROBE, vocab_size), vocab_size):
+    for num_probed in (*(probe for probe in _NUCLEUS_PROBES if probe < vocab_size), vocab_size):
         largest = logits.topk(num_probed, dim=-1).values
         mass = (largest - log_total).exp().cumsum(dim=-1)
         if bool((mass[:, -1] >= top_p).all()):

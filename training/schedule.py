@@ -26,18 +26,22 @@ class Schedule:
         return cls(total_tokens, round(total_tokens * (1 - DECAY_SHARE)))
 
     def with_budget(self, total_tokens: int, seen_tokens: int) -> "Schedule":
-        """The schedule after a change of budget in mid-run; the factor never jumps.
+        """The schedule after a change of budget in mid-run; the factor goes on from where it is.
 
-        A smaller budget whose flat part is already over decays from now on. A decay that has begun keeps its
-        slope's start, so that a resumed run with the same budget is the same run.
+        On the flat part, a smaller budget whose own flat part is already over decays from now on. During the decay,
+        the line is tilted to reach zero at the new end.
         """
-        if total_tokens == self.total_tokens:
-            return self
-        planned_start = Schedule.over(total_tokens).decay_start_tokens
-        return replace(self, total_tokens=total_tokens, decay_start_tokens=max(planned_start, seen_tokens))
+        factor = self._decay(seen_tokens)
+        if factor < 1.0:
+            start = total_tokens - (total_tokens - seen_tokens) / factor if factor > 0 else seen_tokens
+        else:
+            start = max(Schedule.over(total_tokens).decay_start_tokens, seen_tokens)
+        return replace(self, total_tokens=total_tokens, decay_start_tokens=round(start))
 
     def factor(self, seen_tokens: int) -> float:
         """The factor, in [0, 1], for the step that follows `seen_tokens` tokens."""
-        rise = (seen_tokens + 1) / self.warmup_tokens
+        return min((seen_tokens + 1) / self.warmup_tokens, self._decay(seen_tokens), 1.0)
+
+    def _decay(self, seen_tokens: int) -> float:
         fall = (self.total_tokens - seen_tokens) / max(1, self.total_tokens - self.decay_start_tokens)
-        return max(0.0, min(1.0, rise, fall))
+        return max(0.0, min(1.0, fall))

@@ -102,7 +102,7 @@ def load_target(model: str, *, name: str | None = None, dtype: str = "auto", dev
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelNotServable(f"{model} cannot be loaded: {_first_line(error)}") from error
     loaded = loaded.to(device=torch_device).eval().requires_grad_(False)
-    _refuse_recurrent(loaded, model)
+    _refuse_other_attention(loaded, model)
     text_config = config.get_text_config()
     tokenizer_json = _tokenizer_json(model)
     vocabulary = Vocabulary.from_tokenizer_json(
@@ -127,22 +127,25 @@ def _refuse_other_kinds(config: Any, model: str) -> None:
     if config.is_encoder_decoder:
         raise ModelNotServable(f"{model} is an encoder-decoder model; a verifier serves decoder-only models")
     layer_types = getattr(config.get_text_config(), "layer_types", None) or []
-    others = sorted(set(layer_types) - {"full_attention", "sliding_attention"})
-    if others:
-        raise ModelNotServable(f"{model} has layers of type {', '.join(others)}; a verifier serves attention layers")
+    if set(layer_types) - {"full_attention", "sliding_attention"}:
+        raise _recurrent(model)
 
 
-def _refuse_recurrent(loaded: Any, model: str) -> None:
+def _refuse_other_attention(loaded: Any, model: str) -> None:
     if loaded._is_stateful:
-        raise ModelNotServable(
-            f"{model} is a recurrent or hybrid model, whose state a rejected draft would spoil; "
-            "a verifier serves models made of attention layers"
-        )
+        raise _recurrent(model)
     if not loaded._can_set_attn_implementation():
         raise ModelNotServable(
             f"{model} ({loaded.config.model_type}) does not compute attention through transformers' "
             "AttentionInterface, so tree attention cannot be put in"
         )
+
+
+def _recurrent(model: str) -> ModelNotServable:
+    return ModelNotServable(
+        f"{model} is a recurrent or hybrid model, whose state a rejected draft would spoil; "
+        "a verifier serves models made of attention layers"
+    )
 
 
 def _device(device: str) -> torch.device:

@@ -18,6 +18,7 @@ from draftpool.cli.stack import ServiceEvent, ServiceState
 _REFRESH_PER_S = 6
 _MARKS = {
     ServiceState.READY: ("✓", "green"),
+    ServiceState.FAILED: ("✗", "red"),
     ServiceState.ENDED: ("✗", "red"),
     ServiceState.STARTING: ("…", "cyan"),
     ServiceState.STOPPING: ("…", "dim"),
@@ -106,5 +107,5 @@ def _line(event: ServiceEvent, row: _Row) -> Text:
     elif event.state is ServiceState.READY:
         sentence = f"{name} ready after {row.elapsed_s:.1f} s: {_detail(event)}"
     else:
-        sentence = f"{name} {event.state.value}"
+        sentence = f"{name} {event.detail or event.state.value}"
     return Text.assemble((f"{mark} ", style), sentence)

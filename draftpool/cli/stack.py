@@ -33,10 +33,11 @@ _STEADY_S = 60.0
 
 
 class ServiceState(Enum):
-    """Where a service is in its life."""
+    """Where a service is in its life: failed is not having started, ended is to be started again."""
 
     STARTING = "starting"
     READY = "ready"
+    FAILED = "failed"
     ENDED = "ended"
     STOPPING = "stopping"
     STOPPED = "stopped"
@@ -172,7 +173,7 @@ class Stack:
         try:
             await self._start(service)
         except ServiceFailed:
-            self._tell(service, ServiceState.ENDED, service.ending)
+            self._tell(service, ServiceState.FAILED, service.ending)
             raise
 
     async def _keep_up(self, service: ServiceProcess) -> None:

@@ -1,12 +1,11 @@
 """The fast scan and the functional Mamba agree with their plain twins."""
 
 import pytest
+import torch
+import transformers
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-
-from training.mamba_forward import mamba_logits  # noqa: E402
-from training.scan import linear_scan  # noqa: E402
+from training.mamba_forward import mamba_logits
+from training.scan import linear_scan
 
 
 def naive_scan(decays, inputs):

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from draftpool import errors
 from draftpool.sampling import SamplingParams
 from draftpool.tree import EMPTY_TREE, DraftTree
+from verifier_service.attention import TREE_ATTENTION
 from verifier_service.engine import VerifyJob
 from verifier_service.session import Session
 
@@ -54,25 +55,25 @@ def decode(engine, run_jobs, params, context, num_tokens, make_draft=None) -> li
     return emitted[:num_tokens]
 
 
-def test_greedy_decoding_equals_transformers_generate(target, make_engine, run_jobs, make_ids) -> None:
+def test_greedy_decoding_with_trees_equals_transformers_generate(
+    target, make_engine, run_jobs, make_ids, make_tree
+) -> None:
     context = make_ids(5, 10)
     target.model.set_attn_implementation("eager")
-    used_only = [token_id for token_id in range(272) if token_id not in target.unused_ids.tolist()]
     generated = target.model.generate(
         torch.tensor([context]),
         do_sample=False,
         max_new_tokens=40,
         min_new_tokens=40,
-        suppress_tokens=[*target.unused_ids.tolist()],
+        suppress_tokens=target.unused_ids.tolist(),
         pad_token_id=0,
     )[0, 10:].tolist()
-    target.model.set_attn_implementation("draftpool_tree")
-    assert set(generated) <= set(used_only)
-    assert decode(make_engine(target), run_jobs, GREEDY, context, 40) == without_eos_rule(generated)
+    target.model.set_attn_implementation(TREE_ATTENTION)
 
+    def draft(emitted):
+        return tree_with_hits(generated[len(emitted) :], len(emitted), make_tree)
 
-def without_eos_rule(token_ids):
-    return token_ids
+    assert decode(make_engine(target), run_jobs, GREEDY, context, 40, draft) == generated
 
 
 @pytest.mark.parametrize("params", [GREEDY, WARM, WILD], ids=["greedy", "warm", "wild"])
@@ -160,7 +161,7 @@ def test_log_probabilities_are_those_of_the_model_itself(target, make_engine, ru
     (verdict,) = run_jobs(make_engine(target), job)
     target.model.set_attn_implementation("eager")
     logits = target.model(input_ids=torch.tensor([context])).logits[0, -1].index_fill(0, target.unused_ids, -torch.inf)
-    target.model.set_attn_implementation("draftpool_tree")
+    target.model.set_attn_implementation(TREE_ATTENTION)
     expected = logits.log_softmax(-1)[verdict.chosen_token_ids[0]].item()
     assert verdict.chosen_logprobs == pytest.approx((expected,), abs=1e-4)
 

@@ -1,0 +1,175 @@
+"""The wire contract, over real gRPC on loopback."""
+
+import asyncio
+from pathlib import Path
+
+import grpc
+import pytest
+
+from draftpool import wire
+from draftpool.errors import (
+    BadParameter,
+    BrokenProtocol,
+    EmptyContext,
+    MalformedTree,
+    NoCapacity,
+    TokenOutOfVocabulary,
+    Unsupported,
+)
+from draftpool.rpc.interceptors import MannersInterceptor
+from draftpool.rpc.status import from_rpc_error
+from draftpool.sampling import SamplingParams
+from draftpool.tree import DraftTree
+from draftpool.v1 import sampling_pb2, tree_pb2, verifier_pb2, verifier_pb2_grpc
+from verifier_service.engine import VerifyJob
+from verifier_service.replica import VerifierReplica
+from verifier_service.server import verifier_service
+from verifier_service.session import Session
+from verifier_service.settings import VerifierSettings
+
+GREEDY = SamplingParams(temperature=0)
+WARM = SamplingParams(temperature=0.9, top_p=0.9, seed=5)
+TREE = DraftTree((1, 2, 3), (-1, 0, -1))
+
+
+@pytest.fixture
+def replica(llama_folder: Path):
+    settings = VerifierSettings(
+        model=str(llama_folder), dtype="float32", kv_tokens=256, max_sessions=2, max_tree_nodes=32
+    )
+    replica = VerifierReplica(settings)
+    yield replica
+    replica.close()
+
+
+@pytest.fixture
+async def stub(replica):
+    server = grpc.aio.server(interceptors=[MannersInterceptor()])
+    verifier_service(replica).register(server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield verifier_pb2_grpc.VerifierStub(channel)
+    await server.stop(None)
+
+
+def opening(context, params=GREEDY, tree=None, **session) -> verifier_pb2.VerifyRequest:
+    return verifier_pb2.VerifyRequest(
+        session=verifier_pb2.VerifySession(sampling=wire.sampling_to_wire(params), **session),
+        committed_token_ids=context,
+        tree=None if tree is None else wire.tree_to_wire(tree),
+    )
+
+
+def later(committed, tree=None) -> verifier_pb2.VerifyRequest:
+    return verifier_pb2.VerifyRequest(
+        committed_token_ids=committed, tree=None if tree is None else wire.tree_to_wire(tree)
+    )
+
+
+async def replies_to(stub, *requests) -> list[verifier_pb2.VerifyReply]:
+    return [reply async for reply in stub.Verify(iter(requests))]
+
+
+async def error_of(stub, *requests):
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await replies_to(stub, *requests)
+    return from_rpc_error(raised.value)
+
+
+async def until_free(replica) -> None:
+    async with asyncio.timeout(5):
+        while replica.pool.num_used or replica.engine.num_sessions:
+            await asyncio.sleep(0.01)
+
+
+async def test_every_request_gets_one_reply_with_a_token_for_every_node(stub, replica) -> None:
+    first, second, third = await replies_to(stub, opening([5, 6], tree=TREE), later([1, 2, 9], tree=TREE), later([7]))
+    assert [len(reply.chosen_token_ids) for reply in (first, second, third)] == [4, 4, 1]
+    assert [reply.timings.num_computed_tokens for reply in (first, second, third)] == [5, 4, 1]
+    assert first.timings.num_passes == 1
+    assert first.timings.verify_us > 0
+    assert first.load.num_sessions == 1
+    assert first.load.max_sessions == 2
+    assert not first.chosen_logprobs
+    await until_free(replica)
+
+
+async def test_a_stream_chooses_what_the_engine_chooses(stub, llama, make_engine, run_jobs) -> None:
+    (reply,) = await replies_to(stub, opening([8, 9, 10], WARM, TREE, want_logprobs=True))
+    job = VerifyJob(Session(WARM, 272), [8, 9, 10], TREE, want_logprobs=True)
+    (verdict,) = run_jobs(make_engine(llama), job)
+    assert tuple(reply.chosen_token_ids) == verdict.chosen_token_ids
+    assert tuple(reply.chosen_logprobs) == pytest.approx(verdict.chosen_logprobs, abs=1e-4)
+
+
+async def test_a_stream_opened_again_with_all_tokens_goes_on_as_the_lost_one_would(stub) -> None:
+    *_, lost = await replies_to(stub, opening([5, 6], WARM, TREE), later([1, 2, 9], TREE))
+    (anew,) = await replies_to(stub, opening([5, 6, 1, 2, 9], WARM, TREE))
+    assert anew.chosen_token_ids == lost.chosen_token_ids
+
+
+async def test_the_memory_of_a_cancelled_stream_is_free_at_once(stub, replica) -> None:
+    call = stub.Verify()
+    await call.write(opening([1, 2, 3], tree=TREE))
+    await call.read()
+    assert replica.pool.num_used == 6
+    call.cancel()
+    await until_free(replica)
+
+
+BAD_STREAMS = {
+    "no session": ([later([1])], BrokenProtocol),
+    "two sessions": ([opening([1]), opening([2])], BrokenProtocol),
+    "no context": ([opening([])], EmptyContext),
+    "nothing committed": ([opening([1]), later([])], BadParameter),
+    "unknown token": ([opening([1]), later([272])], TokenOutOfVocabulary),
+    "broken tree": (
+        [opening([1]), verifier_pb2.VerifyRequest(committed_token_ids=[1], tree=tree_pb2.DraftTree(token_ids=[1]))],
+        MalformedTree,
+    ),
+    "bad sampling": (
+        [
+            verifier_pb2.VerifyRequest(
+                session=verifier_pb2.VerifySession(sampling=sampling_pb2.SamplingParams(temperature=-1)),
+                committed_token_ids=[1],
+            )
+        ],
+        BadParameter,
+    ),
+    "no seed": (
+        [verifier_pb2.VerifyRequest(session=verifier_pb2.VerifySession(), committed_token_ids=[1])],
+        BadParameter,
+    ),
+    "rejection rule": ([opening([1], acceptance_rule=sampling_pb2.ACCEPTANCE_RULE_REJECTION)], Unsupported),
+}
+
+
+@pytest.mark.parametrize("case", BAD_STREAMS)
+async def test_a_bad_request_gets_its_own_error_and_its_stream_frees_everything(case, stub, replica) -> None:
+    requests, expected = BAD_STREAMS[case]
+    assert type(await error_of(stub, *requests)) is expected
+    await until_free(replica)
+
+
+async def test_a_full_replica_says_when_to_come_back(stub) -> None:
+    calls = [stub.Verify() for _ in range(2)]
+    for call in calls:
+        await call.write(opening([1]))
+        await call.read()
+    error = await error_of(stub, opening([1]))
+    assert type(error) is NoCapacity
+    assert error.retry_after_s
+    for call in calls:
+        call.cancel()
+
+
+async def test_describe_tells_everything_an_orchestrator_needs(stub, llama) -> None:
+    described = await stub.Describe(verifier_pb2.DescribeVerifierRequest())
+    assert described.model == "tiny-llama"
+    assert described.tokenizer_json.decode() == llama.tokenizer_json
+    assert wire.vocabulary_from_wire(described.vocabulary) == llama.vocabulary
+    assert (described.max_context_tokens, described.max_tree_nodes) == (128, 32)
+    assert (described.dtype, described.architecture) == ("float32", "llama")
+    assert described.num_parameters == llama.num_parameters
+    assert described.load.max_sessions == 2
