@@ -1,5 +1,5 @@
 # Every target works on a fresh clone: `make install` is run on the first use.
-PYTHON ?= python3.11
+PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PROTOS := $(wildcard proto/draftpool/v1/*.proto)

@@ -6,7 +6,7 @@ Auer, Cesa-Bianchi and Fischer, "Finite-time Analysis of the Multiarmed Bandit P
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import log, sqrt
 
@@ -95,6 +95,11 @@ class TreeBandit:
     def __post_init__(self) -> None:
         self._stats = {arm: _Arm() for arm in dict.fromkeys([NO_DRAFT, *self.arms])}
 
+    @property
+    def means(self) -> dict[TreeShape, float | None]:
+        """Every arm's mean reward; None for one not tried yet."""
+        return {shape: arm.mean_reward if arm.num_rounds else None for shape, arm in self._stats.items()}
+
     def choose(self) -> TreeShape:
         for shape, arm in self._stats.items():
             if arm.num_rounds == 0:
@@ -116,13 +121,18 @@ class TreeBandit:
 
 
 class BanditRegistry:
-    """One bandit for each situation in which another shape may pay: target, drafter, greedy or sampled."""
+    """One bandit for each situation in which another shape may pay: the target, and greedy or sampled."""
 
-    def __init__(self, make_bandit: Callable[[], TreeBandit]) -> None:
-        self._make_bandit = make_bandit
-        self._bandits: dict[Hashable, TreeBandit] = {}
+    def __init__(self, arms: Sequence[TreeShape], reward: Reward, exploration: float) -> None:
+        self._arms = arms
+        self._reward = reward
+        self._exploration = exploration
+        self._bandits: dict[tuple[str, str], TreeBandit] = {}
 
-    def bandit(self, key: Hashable) -> TreeBandit:
+    def bandit(self, target: str, sampling_class: str, max_tree_nodes: int) -> TreeBandit:
+        """The situation's bandit; a new one has the arms that the target's verifiers take."""
+        key = (target, sampling_class)
         if key not in self._bandits:
-            self._bandits[key] = self._make_bandit()
+            arms = [arm for arm in self._arms if arm.num_nodes <= max_tree_nodes]
+            self._bandits[key] = TreeBandit(arms, self._reward, self._exploration)
         return self._bandits[key]

@@ -15,7 +15,7 @@ from draftpool.v1 import drafter_pb2
 from draftpool.wire import sampling_to_wire, shape_to_wire, tree_from_wire
 from orchestrator.fleet import Fleet, Target
 from orchestrator.model_stream import ModelStream
-from orchestrator.replicas import choose_replica
+from orchestrator.replicas import DrafterReplica, choose_replica
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ class DraftSource:
         self._target = target
         self._params = params
         self._timeout_s = timeout_s
+        self._drafter: DrafterReplica | None = None
         self._stream: ModelStream[drafter_pb2.DraftReply] | None = None
         self._paused_until = 0.0
 
@@ -89,23 +90,23 @@ class DraftSource:
         return Draft(tree_from_wire(reply.tree), busy_us, elapsed_us)
 
     async def _open(self) -> ModelStream[drafter_pb2.DraftReply]:
-        drafter = choose_replica(self._fleet.drafters)
-        if self._target.vocabulary.fingerprint not in drafter.shared_vocabulary:
-            await self._fleet.register(drafter, self._target)
-        self._stream = ModelStream(drafter, drafter.stub.Draft, timeout_s=None)
+        self._drafter = choose_replica(self._fleet.drafters)
+        if self._target.vocabulary.fingerprint not in self._drafter.shared_vocabulary:
+            await self._fleet.register(self._drafter, self._target)
+        self._stream = ModelStream(self._drafter, self._drafter.stub.Draft, timeout_s=None)
         return self._stream
 
     def _drop(self, error: DraftpoolError) -> None:
+        if self._drafter is not None and isinstance(error, UnknownVocabulary):
+            self._drafter.shared_vocabulary.pop(self._target.vocabulary.fingerprint, None)
         if self._stream is not None:
-            if isinstance(error, UnknownVocabulary):
-                self._stream.replica.shared_vocabulary.pop(self._target.vocabulary.fingerprint, None)  # type: ignore[attr-defined]
             self._stream.close()
-            self._stream = None
+        self._stream = self._drafter = None
 
     def _give_up(self, error: DraftpoolError) -> None:
         """Decode plainly for a while; a replica that is not merely full is out until it answers again."""
         log.warning("decoding without drafts for %g s: %s", _PAUSE_AFTER_FAILURE_S, error.message)
-        if self._stream is not None and not isinstance(error, NoCapacity):
-            self._stream.replica.is_up = False
+        if self._drafter is not None and not isinstance(error, NoCapacity):
+            self._drafter.is_up = False
         self._drop(error)
         self._paused_until = time.monotonic() + _PAUSE_AFTER_FAILURE_S

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -20,7 +20,7 @@ from draftpool.rpc.status import from_rpc_error
 from draftpool.v1 import drafter_pb2, verifier_pb2
 from draftpool.vocabulary import Vocabulary
 from draftpool.wire import vocabulary_from_wire, vocabulary_to_wire
-from orchestrator.replicas import DrafterReplica, VerifierReplica
+from orchestrator.replicas import DrafterReplica, R, VerifierReplica
 
 log = logging.getLogger(__name__)
 
@@ -60,13 +60,18 @@ class Fleet:
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Look once, then keep looking until the context ends; channels are closed with it."""
-        await self._look()
-        watching = asyncio.create_task(self._watch())
+        """Visit every replica once, then keep visiting until the context ends; channels are closed with it."""
+        await asyncio.gather(*map(self._visit_verifier, self._verifiers))
+        await asyncio.gather(*map(self._visit_drafter, self.drafters))
+        visits = [
+            *(asyncio.create_task(self._keep_visiting(self._visit_verifier, replica)) for replica in self._verifiers),
+            *(asyncio.create_task(self._keep_visiting(self._visit_drafter, replica)) for replica in self.drafters),
+        ]
         try:
             yield
         finally:
-            watching.cancel()
+            for visit in visits:
+                visit.cancel()
             for replica in [*self._verifiers, *self.drafters]:
                 await replica.channel.close()
 
@@ -92,18 +97,29 @@ class Fleet:
         share = reply.num_shared_tokens / max(1, reply.num_target_tokens)
         drafter.shared_vocabulary[target.vocabulary.fingerprint] = share
 
-    async def _watch(self) -> None:
+    async def _keep_visiting(self, visit: Callable[[R], Awaitable[None]], replica: R) -> None:
+        """A task of its own for each replica: one that hangs delays no other."""
         while True:
             await asyncio.sleep(self._refresh_s)
-            await self._look()
+            try:
+                await visit(replica)
+            except Exception:
+                log.exception("a bug while visiting %s", replica.address)
 
-    async def _look(self) -> None:
-        """Ask every replica that is not up what it is; one that does not answer is asked again next time."""
-        await asyncio.gather(
-            *(self._welcome_verifier(replica) for replica in self._verifiers if not replica.is_up),
-            *(self._welcome_drafter(replica) for replica in self.drafters if not replica.is_up),
-        )
-        await self._teach()
+    async def _visit_verifier(self, replica: VerifierReplica) -> None:
+        if not replica.is_up:
+            await self._welcome_verifier(replica)
+
+    async def _visit_drafter(self, replica: DrafterReplica) -> None:
+        """Welcome it if it was not up, and teach it the targets it does not know, ahead of the first request."""
+        if not replica.is_up:
+            await self._welcome_drafter(replica)
+        for target in list(self.targets.values()):
+            if replica.is_up and target.vocabulary.fingerprint not in replica.shared_vocabulary:
+                try:
+                    await self.register(replica, target)
+                except DraftpoolError as error:
+                    log.warning("drafter %s, vocabulary of %s: %s", replica.address, target.name, error.message)
 
     async def _welcome_verifier(self, replica: VerifierReplica) -> None:
         try:
@@ -140,13 +156,3 @@ class Fleet:
         replica.shared_vocabulary.clear()  # it may have restarted
         replica.is_up = True
         log.info("drafter %s runs %s", replica.address, replica.description.model)
-
-    async def _teach(self) -> None:
-        """Register every target with every drafter that does not know it yet, ahead of the first request."""
-        for drafter in self.drafters:
-            for target in self.targets.values():
-                if drafter.is_up and target.vocabulary.fingerprint not in drafter.shared_vocabulary:
-                    try:
-                        await self.register(drafter, target)
-                    except DraftpoolError as error:
-                        log.warning("drafter %s, vocabulary of %s: %s", drafter.address, target.name, error.message)

@@ -67,14 +67,14 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
         return generation_pb2.ListModelsReply(models=[self._model_info(target) for target in targets if target.is_up])
 
     def _generation(self, target: Target, checked: CheckedRequest, timeout_s: float | None) -> Generation:
-        bandit_key = (target.name, "greedy" if checked.params.is_greedy else "sampled")
+        sampling_class = "greedy" if checked.params.is_greedy else "sampled"
         return Generation(
             checked.prompt_token_ids,
             vocabulary=target.vocabulary,
             limits=checked.limits,
             drafts=DraftSource(self._fleet, target, checked.params, timeout_s=self._settings.draft_timeout_s),
             verifier=VerifySource(target, checked.params, want_logprobs=checked.want_logprobs, timeout_s=timeout_s),
-            bandit=self._bandits.bandit(bandit_key),
+            bandit=self._bandits.bandit(target.name, sampling_class, target.description.max_tree_nodes),
             fixed_shape=checked.fixed_shape,
         )
 

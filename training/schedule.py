@@ -31,6 +31,8 @@ class Schedule:
         On the flat part, a smaller budget whose own flat part is already over decays from now on. During the decay,
         the line is tilted to reach zero at the new end.
         """
+        if total_tokens == self.total_tokens:
+            return self
         factor = self._decay(seen_tokens)
         if factor < 1.0:
             start = total_tokens - (total_tokens - seen_tokens) / factor if factor > 0 else seen_tokens

@@ -64,6 +64,10 @@ class ServiceBoard:
         if not self._is_live and event.state is not ServiceState.STOPPING:
             self._console.print(_line(event, row), soft_wrap=True)
 
+    def say_stopping(self) -> None:
+        """Said once, before the services stop one after the other."""
+        self._console.print("\nStopping; running requests may end. Ctrl-C again ends everything at once.", style="dim")
+
     @contextmanager
     def live(self) -> Iterator[None]:
         """Show one row a service, kept current; plain lines where the console is no terminal."""
@@ -93,7 +97,8 @@ class ServiceBoard:
 def _detail(event: ServiceEvent) -> str:
     """Beside the state: where it answers, why it ended, or the last thing it said while it loads."""
     if event.state is ServiceState.READY:
-        return f"{event.service.address} · pid {event.service.pid}"
+        metrics = event.service.metrics_address
+        return f"{event.service.address} · pid {event.service.pid}" + (f" · metrics at {metrics}" if metrics else "")
     if event.state is ServiceState.STARTING:
         return " ".join(event.service.log_tail(1))
     return event.detail

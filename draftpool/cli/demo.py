@@ -76,7 +76,9 @@ class _Demo:
         """Run; returns whether it was interrupted."""
         board = ServiceBoard(message_console())
         stack = Stack(StackPlan(), on_event=board)
-        return await until_interrupted(self._run(stack, board), on_second_signal=stack.kill)
+        return await until_interrupted(
+            self._run(stack, board), on_first_signal=board.say_stopping, on_second_signal=stack.kill
+        )
 
     async def _run(self, stack: Stack, board: ServiceBoard) -> None:
         try:

@@ -9,10 +9,13 @@ from collections.abc import Callable, Coroutine
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-async def until_interrupted(work: Coroutine[None, None, None], *, on_second_signal: Callable[[], None]) -> bool:
+async def until_interrupted(
+    work: Coroutine[None, None, None], *, on_first_signal: Callable[[], None], on_second_signal: Callable[[], None]
+) -> bool:
     """Run `work` until it ends or a signal cancels it; its own clean-up is waited for.
 
     Args:
+        on_first_signal: says that the clean-up begins.
         on_second_signal: for a person who does not want to wait for the clean-up.
 
     Returns:
@@ -27,6 +30,7 @@ async def until_interrupted(work: Coroutine[None, None, None], *, on_second_sign
             on_second_signal()
         else:
             was_interrupted = True
+            on_first_signal()
             task.cancel()
 
     loop = asyncio.get_running_loop()

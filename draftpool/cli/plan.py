@@ -29,6 +29,7 @@ class StackPlan:
         dtype: of the targets; None leaves it to the verifier.
         drafter_threads, verifier_threads: per process; None divides the machine's cores.
         drain_grace_s: how long running requests may go on when the stack is stopped, in seconds.
+        has_metrics: whether every service serves Prometheus metrics, each on a free port.
 
     Raises:
         BadParameter: no target, or two that would be served under one name.
@@ -42,6 +43,7 @@ class StackPlan:
     drafter_threads: int | None = None
     verifier_threads: int | None = None
     drain_grace_s: float = 5.0
+    has_metrics: bool = False
 
     def __post_init__(self) -> None:
         if not self.targets:
@@ -86,7 +88,7 @@ class StackPlan:
     def _spec(
         self, name: str, role: str, options: tuple[str, ...], num_threads: int, listen: str = _FREE_PORT
     ) -> ServiceSpec:
-        return ServiceSpec(name, role, options, listen, num_threads, self.drain_grace_s)
+        return ServiceSpec(name, role, options, listen, num_threads, self.drain_grace_s, self.has_metrics)
 
 
 def served_name(model: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 from asyncio.subprocess import Process
 from collections.abc import Sequence
@@ -51,6 +52,7 @@ class ServiceSpec:
         listen: the address it binds; port 0 takes a free one.
         num_threads: that it may compute with.
         drain_grace_s: how long running requests may go on once it is asked to stop, in seconds.
+        has_metrics: whether it serves Prometheus metrics, on a free port.
     """
 
     name: str
@@ -59,18 +61,23 @@ class ServiceSpec:
     listen: str
     num_threads: int
     drain_grace_s: float
+    has_metrics: bool = False
 
 
 class ServiceProcess:
     """Starts a service, knows where it answers and what it last said, and stops it.
 
     The child holds the other end of a pipe and ends when that closes, so it goes even when this process is killed.
+
+    Attributes:
+        metrics_address: where its metrics are, host:port; None without them.
     """
 
     def __init__(self, spec: ServiceSpec, folder: Path) -> None:
         self.spec = spec
         self.log_path = folder / f"{spec.name.replace(' ', '-').replace('/', '-')}.log"
         self._address_file = self.log_path.with_suffix(".address")
+        self.metrics_address = f"127.0.0.1:{_free_port()}" if spec.has_metrics else None
         self._process: Process | None = None
         self._address: str | None = None
 
@@ -176,6 +183,7 @@ class ServiceProcess:
             *("--listen", self._address or self.spec.listen),
             *("--address-file", str(self._address_file)),
             *("--drain-grace-s", str(self.spec.drain_grace_s)),
+            *(() if self.metrics_address is None else ("--metrics-listen", self.metrics_address)),
             "--exit-with-parent",
             *self.spec.options,
         ]
@@ -195,3 +203,11 @@ async def is_serving(address: str, timeout_s: float = 2.0) -> bool:
         except grpc.aio.AioRpcError:
             return False
     return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def _free_port() -> int:
+    """A port that was free a moment ago: a server of metrics cannot tell which one it took."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

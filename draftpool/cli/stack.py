@@ -103,6 +103,11 @@ class Stack:
         """Process ids, by the name of the service."""
         return {name: service.pid for name, service in self.services.items()}
 
+    @property
+    def metrics(self) -> dict[str, str]:
+        """Addresses of the metrics, by the name of the service; empty where the plan has none."""
+        return {name: s.metrics_address for name, s in self.services.items() if s.metrics_address is not None}
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self

@@ -41,6 +41,7 @@ def up(
     drafter_threads: Threads = None,
     verifier_threads: Threads = None,
     drain_grace_s: Annotated[float, typer.Option(min=0, help="For running requests when stopping.")] = 5.0,
+    metrics: Annotated[bool, typer.Option("--metrics", help="Serve Prometheus metrics, each on a free port.")] = False,
     log_dir: Annotated[Path | None, typer.Option(help="Keep the services' logs here.")] = None,
 ) -> None:
     """Start a drafter, verifiers and the orchestrator on this machine; Ctrl-C stops them all."""
@@ -53,6 +54,7 @@ def up(
             drafter_threads=drafter_threads,
             verifier_threads=verifier_threads,
             drain_grace_s=drain_grace_s,
+            has_metrics=metrics,
         )
     except BadParameter as error:
         raise typer.BadParameter(error.message, param_hint="--target") from None
@@ -62,7 +64,7 @@ def up(
 async def _up(plan: StackPlan, log_dir: Path | None) -> None:
     board = ServiceBoard(message_console())
     stack = Stack(plan, log_dir=log_dir, on_event=board)
-    await until_interrupted(_run(stack, board), on_second_signal=stack.kill)
+    await until_interrupted(_run(stack, board), on_first_signal=board.say_stopping, on_second_signal=stack.kill)
 
 
 async def _run(stack: Stack, board: ServiceBoard) -> None:
@@ -71,12 +73,6 @@ async def _run(stack: Stack, board: ServiceBoard) -> None:
             await stack.start()
         output_console().print(ready_text(stack), soft_wrap=True)
         await stack.supervise()
-    except asyncio.CancelledError:
-        grace = (
-            f"Stopping; running requests may go on for {stack.plan.drain_grace_s:g} s. Ctrl-C again ends them at once."
-        )
-        message_console().print(f"\n{grace}", style="dim", soft_wrap=True)
-        raise
     finally:
         await stack.stop()
 

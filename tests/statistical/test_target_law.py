@@ -116,9 +116,8 @@ def test_chosen_tokens_follow_the_softmax_after_temperature_top_k_and_top_p(targ
 
 
 def test_a_biased_sampler_does_not_pass(target, engine, monkeypatch) -> None:
-    """Noise that is a tenth too weak sharpens the law a little; the same test refuses it."""
-    monkeypatch.setattr(choosing, "gumbel_rows", lambda noise, positions: 0.9 * gumbel_rows(noise, positions))
+    """Noise that is a sixth too weak sharpens the law a little; the same test refuses it."""
+    monkeypatch.setattr(choosing, "gumbel_rows", lambda noise, positions: gumbel_rows(noise, positions) * 5 / 6)
     observed = counts(engine, SamplingParams())
-    assert all(
-        fit(observed[row], own_law(target, CONTEXT + path, SamplingParams())) < 1e-6 for row, path in enumerate(PATHS)
-    )
+    for row, path in enumerate(PATHS):
+        assert fit(observed[row], own_law(target, CONTEXT + path, SamplingParams())) < SUSPICIOUS

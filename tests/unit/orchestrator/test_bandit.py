@@ -3,7 +3,7 @@ import random
 import pytest
 
 from draftpool.tree import NO_DRAFT, TreeShape, chain
-from orchestrator.bandit import RoundOutcome, RunningMean, TreeBandit, measured_reward, paper_reward
+from orchestrator.bandit import BanditRegistry, RoundOutcome, RunningMean, TreeBandit, measured_reward, paper_reward
 
 PLAIN_S = 0.01
 TREE = TreeShape((3, 2, 2, 1, 1))
@@ -64,3 +64,12 @@ def test_a_running_mean_follows_a_change() -> None:
     for value in [1.0] * 50 + [2.0] * 100:
         mean.add(value)
     assert mean.value == pytest.approx(2.0, abs=0.01)
+
+
+def test_a_targets_bandit_has_only_arms_that_its_verifier_takes() -> None:
+    bandits = BanditRegistry((chain(2), TREE), measured_reward, exploration=0.1)
+    small, large = bandits.bandit("a", "greedy", 8), bandits.bandit("b", "greedy", 64)
+    assert TREE in large.means
+    assert TREE not in small.means
+    assert bandits.bandit("a", "greedy", 8) is small
+    assert bandits.bandit("a", "sampled", 8) is not small
