@@ -85,8 +85,8 @@ class Comparison:
         return completion.token_ids
 
 
-async def run(prompts: list[str], max_new_tokens: int, dtype: str) -> list[Difference]:
-    plan = StackPlan(targets=EMBEDDED_TARGETS, dtype=dtype)
+async def run(targets: tuple[str, ...], prompts: list[str], max_new_tokens: int, dtype: str) -> list[Difference]:
+    plan = StackPlan(targets=targets, dtype=dtype)
     differences: list[Difference] = []
     async with Stack(plan) as stack, Client(stack.orchestrator) as client:
         for target in plan.targets:
@@ -100,19 +100,21 @@ async def run(prompts: list[str], max_new_tokens: int, dtype: str) -> list[Diffe
 
 def main(
     prompts: Annotated[Path, typer.Option(help="GSM8K problems, JSON lines with a `question`.")],
+    target: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
     num_prompts: Annotated[int, typer.Option(help="How many of them.")] = 100,
     max_new_tokens: Annotated[int, typer.Option(help="Tokens generated for each.")] = 128,
     dtype: Annotated[str, typer.Option(help="Of the targets.")] = "float32",
     json_path: Annotated[Path | None, typer.Option("--json", help="Also write the differences to this file.")] = None,
 ) -> None:
     """Compare and print; in float32 any difference is an exit status of 1."""
-    differences = asyncio.run(run(gsm8k_prompts(prompts, num_prompts), max_new_tokens, dtype))
+    targets = tuple(target or EMBEDDED_TARGETS)
+    differences = asyncio.run(run(targets, gsm8k_prompts(prompts, num_prompts), max_new_tokens, dtype))
     table = Table("target", "compared", "prompts that differ", "largest logit gap there")
-    for target in EMBEDDED_TARGETS:
+    for name in targets:
         for pair in ("transformers, no draft", "no draft, drafted"):
-            found = [d for d in differences if d.target == target and d.pair == pair]
+            found = [d for d in differences if d.target == name and d.pair == pair]
             gap = max((difference.logit_gap for difference in found), default=None)
-            table.add_row(target, pair, f"{len(found)} of {num_prompts}", "-" if gap is None else f"{gap:.4f}")
+            table.add_row(name, pair, f"{len(found)} of {num_prompts}", "-" if gap is None else f"{gap:.4f}")
     Console().print(f"{num_prompts} prompts, up to {max_new_tokens} new tokens, greedy, {dtype}", table)
     if json_path is not None:
         json_path.write_text(json.dumps([asdict(difference) for difference in differences], indent=2))

@@ -121,8 +121,8 @@ class Session:
         """
         growth = self.growth
         if self._bridge.mask is not None:
-            logits = logits + self._bridge.mask
-        noise = None if self._noise_rows is None else self._noise_rows[growth.num_levels]
+            logits = logits + self._bridge.mask.to(logits.device)
+        noise = None if self._noise_rows is None else self._noise_rows[growth.num_levels].to(logits.device)
         scores = coupled_scores(logits, self._params, noise)
         best = scores.topk(min(growth.num_children, scores.shape[1]), dim=1)
         growth.add_level(

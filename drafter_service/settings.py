@@ -1,7 +1,7 @@
 """Settings of a drafter replica.
 
 A value comes from the command line, else from the environment (`DRAFTPOOL_DRAFTER_MODEL`, ...), else from the
-default written here. An unknown name is an error.
+default written here.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-from draftpool.errors import Draining, NoCapacity
+from draftpool.errors import ContextLost, Draining, NoCapacity
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,8 @@ class EngineThread(Generic[JobT]):
     """Runs `turn(jobs)` with all waiting jobs until each is answered.
 
     `turn` answers or fails the jobs it has finished; jobs it leaves open (a long prefill) come again next turn.
-    An exception out of `turn` fails every job of that turn and nothing else.
+    An exception out of `turn` fails every job of that turn and nothing else. A job that was alone gets the exception;
+    of several, nobody knows whose fault it was, and each is told to come again with its whole context.
     """
 
     def __init__(self, turn: Callable[[Sequence[JobT]], None], *, name: str, max_waiting: int) -> None:
@@ -114,9 +115,10 @@ class EngineThread(Generic[JobT]):
             try:
                 self._turn(jobs)
             except Exception as error:
-                log.exception("a turn of the engine failed")
+                log.exception("a turn of the engine failed, %d jobs", len(jobs))
+                shared = ContextLost("the batch that this request was in failed; open the session again")
                 for job in jobs:
-                    job.fail(error)
+                    job.fail(error if len(jobs) == 1 else shared)
             jobs = [job for job in jobs if job.is_open]
         for job in jobs:
             job.fail(Draining("the engine has been stopped"))

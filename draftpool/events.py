@@ -55,14 +55,14 @@ class Round:
     """One draft, verify, accept; where asked for, after the tokens it released. Times in microseconds.
 
     Attributes:
-        shape: the tree that was asked of the drafter.
+        shape: the tree that was asked of the drafter; None for a policy that this version does not know.
         num_nodes, num_accepted: nodes that were verified, and those accepted.
         draft_us, verify_us: busy time of the services, queueing included.
         wire_us: waiting for their replies beyond that.
         round_us: the whole round as the orchestrator saw it.
     """
 
-    shape: TreeShape
+    shape: TreeShape | None
     num_nodes: int
     num_accepted: int
     draft_us: int
@@ -197,7 +197,7 @@ def model_from_wire(info: generation_pb2.ModelInfo) -> Model:
 
 def _round(message: generation_pb2.Round) -> Round:
     return Round(
-        shape=shape_from_wire(message.policy),
+        shape=shape_from_wire(message.policy) if message.policy.WhichOneof("policy") == "branching" else None,
         num_nodes=message.num_nodes,
         num_accepted=message.num_accepted,
         draft_us=message.draft_us,

@@ -20,7 +20,6 @@ Source: drafter-invariant speculative decoding, Daliri, Musco, Suresh, arXiv:240
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
@@ -94,18 +93,16 @@ def exponential_noise(seed: int, positions: Sequence[int], vocab_size: int) -> F
 
 
 class GumbelRows:
-    """Gumbel noise -log E of one request, row by row, remembered for the positions near the end.
+    """Gumbel noise -log E of one request, row by row, remembered from the smallest position last asked for.
 
-    A draft and the pass that verifies it ask for the same positions again and again as rejected ones
-    return; computing a row costs far more than keeping it.
+    Positions of rejected tokens are asked for again in the next round, earlier ones never; so about as many rows are
+    kept as a tree is deep.
     """
-
-    _MAX_ROWS = 64
 
     def __init__(self, seed: int, vocab_size: int) -> None:
         self._seed = seed
         self._vocab_size = vocab_size
-        self._rows: OrderedDict[int, FloatArray] = OrderedDict()
+        self._rows: dict[int, FloatArray] = {}
 
     def rows(self, positions: Sequence[int]) -> FloatArray:
         """(P, V) float32 for the P positions asked, which may repeat."""
@@ -113,7 +110,6 @@ class GumbelRows:
         if missing:
             fresh = -np.log(exponential_noise(self._seed, missing, self._vocab_size))
             self._rows.update(zip(missing, fresh, strict=True))
-        rows = np.stack([self._rows[position] for position in positions])
-        while len(self._rows) > self._MAX_ROWS:
-            self._rows.popitem(last=False)
-        return rows
+        oldest = min(positions)
+        self._rows = {position: row for position, row in self._rows.items() if position >= oldest}
+        return np.stack([self._rows[position] for position in positions])

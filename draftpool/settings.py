@@ -1,7 +1,7 @@
 """Settings that every service has. Each service adds its own beside its code.
 
 A value comes from the command line, else from the environment (`DRAFTPOOL_SERVER_LISTEN`, ...), else from the
-default written here. An unknown name is an error.
+default written here.
 """
 
 from __future__ import annotations

@@ -139,6 +139,11 @@ class TreeShape:
     def is_chain(self) -> bool:
         return self.depth > 0 and all(factor == 1 for factor in self.branching)
 
+    def within(self, max_nodes: int) -> TreeShape:
+        """This shape without the deepest levels that would take it beyond `max_nodes`."""
+        totals = accumulate(self.widths)
+        return TreeShape(self.branching[: sum(total <= max_nodes for total in totals)])
+
     def __str__(self) -> str:
         if not self.branching:
             return "no draft"

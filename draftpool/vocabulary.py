@@ -63,7 +63,10 @@ class Vocabulary:
         description = json.loads(tokenizer_json)
         to_bytes = _token_decoder(description)
         token_bytes = [b""] * vocab_size
+        added_ids = {added["id"] for added in description.get("added_tokens") or []}
         for token, token_id in _entries(description):
+            if token_id in added_ids:  # stands for its own text, not for the alphabet's bytes
+                continue
             if token_id >= vocab_size:
                 raise ModelNotServable(
                     f"the tokenizer has token id {token_id}, the model only {vocab_size} ids; they do not match"
@@ -111,7 +114,10 @@ def _sentencepiece_bytes(token: str) -> bytes:
 
 
 def _byte_level_bytes(token: str) -> bytes:
-    return bytes(_BYTE_OF_CHARACTER[character] for character in token)
+    try:
+        return bytes(_BYTE_OF_CHARACTER[character] for character in token)
+    except KeyError as error:
+        raise ModelNotServable(f"the token {token!r} has {error}, which no byte-level alphabet has") from None
 
 
 def _byte_of_character() -> dict[str, int]:

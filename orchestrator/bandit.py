@@ -22,14 +22,12 @@ class RoundOutcome:
         num_tokens: tokens emitted, the bonus token included; at least 1.
         round_s: the whole round, as the orchestrator saw it, in seconds.
         draft_s: its share spent waiting for the draft, in seconds.
-        verify_s: its share spent waiting for the verifier, in seconds.
     """
 
     shape: TreeShape
     num_tokens: int
     round_s: float
     draft_s: float
-    verify_s: float
 
 
 class RunningMean:
@@ -46,49 +44,63 @@ class RunningMean:
         self.value = value if self.value is None else self.value + weight * (value - self.value)
 
 
-Reward = Callable[[RoundOutcome, float], float]
-"""(outcome, seconds of a plain decoding round) to a reward of which more is better; plain decoding scores about -1."""
+@dataclass(frozen=True)
+class Cost:
+    """What a round adds to its arm: the arm's reward is -(sum of amounts) / (sum of weights)."""
 
-_WORST_REWARD = -3.0
-"""One stalled round must not bury a good shape: rewards are cut off here, which also bounds UCB1's confidence term."""
-
-
-def measured_reward(outcome: RoundOutcome, plain_round_s: float) -> float:
-    """Seconds a token, in units of a plain round: sees the network, batching and load as well as the models."""
-    return max(_WORST_REWARD, -outcome.round_s / (outcome.num_tokens * plain_round_s))
+    amount: float
+    weight: float
 
 
-def paper_reward(outcome: RoundOutcome, plain_round_s: float) -> float:
-    """r = -(1/N + lambda * depth / N), N tokens in the round, lambda the cost of one level in plain rounds.
+Pricing = Callable[[RoundOutcome, float], Cost]
+"""(outcome, seconds of a plain decoding round) to a cost; plain decoding costs about 1 a token."""
 
-    The paper fixes lambda for a pair of models; here it is measured in the round itself.
+_MAX_AMOUNT = 8.0
+"""In plain rounds. One stalled round must not bury a good shape; it also bounds UCB1's rewards."""
 
-    Source: arXiv:2506.01206.
+
+def measured_cost(outcome: RoundOutcome, plain_round_s: float) -> Cost:
+    """Seconds over tokens, in units of a plain round: sees the network, batching and load as well as the models.
+
+    Sums are divided, not quotients averaged: speed is all tokens over all time, and the mean of 1/N would
+    punish shapes whose N varies.
     """
-    return max(_WORST_REWARD, -(1 + outcome.draft_s / plain_round_s) / outcome.num_tokens)
+    return Cost(min(_MAX_AMOUNT, outcome.round_s / plain_round_s), outcome.num_tokens)
+
+
+def paper_cost(outcome: RoundOutcome, plain_round_s: float) -> Cost:
+    """The mean of 1/N + lambda * depth / N, N tokens in the round, lambda the cost of one level in plain rounds.
+
+    The paper fixes lambda for a pair of models; here lambda * depth is measured in the round itself.
+
+    Source: arXiv:2506.01206, whose reward is the negative of it.
+    """
+    return Cost(min(_MAX_AMOUNT, (1 + outcome.draft_s / plain_round_s) / outcome.num_tokens), 1)
 
 
 @dataclass
 class _Arm:
     num_rounds: int = 0
-    total_reward: float = 0.0
+    amount: float = 0.0
+    weight: float = 0.0
 
     @property
-    def mean_reward(self) -> float:
-        return self.total_reward / self.num_rounds
+    def reward(self) -> float:
+        return -self.amount / self.weight
 
 
 @dataclass
 class TreeBandit:
     """UCB1 over tree shapes.
 
-    Every arm is tried once, plain decoding first because the others are measured in its rounds; then the arm
-    with the largest mean + exploration * sqrt(2 ln(total) / rounds).
+    Every arm is played a few times first, plain decoding before the others because they are measured in its rounds;
+    then the arm with the largest reward + exploration * sqrt(2 ln(total) / rounds).
     """
 
     arms: Sequence[TreeShape]
-    reward: Reward
+    pricing: Pricing
     exploration: float
+    num_first_rounds: int = 3
     _stats: dict[TreeShape, _Arm] = field(init=False)
     _plain_round_s: RunningMean = field(init=False, default_factory=RunningMean)
 
@@ -96,13 +108,13 @@ class TreeBandit:
         self._stats = {arm: _Arm() for arm in dict.fromkeys([NO_DRAFT, *self.arms])}
 
     @property
-    def means(self) -> dict[TreeShape, float | None]:
-        """Every arm's mean reward; None for one not tried yet."""
-        return {shape: arm.mean_reward if arm.num_rounds else None for shape, arm in self._stats.items()}
+    def rewards(self) -> dict[TreeShape, float | None]:
+        """Of every arm; None for one not played yet."""
+        return {shape: arm.reward if arm.num_rounds else None for shape, arm in self._stats.items()}
 
     def choose(self) -> TreeShape:
         for shape, arm in self._stats.items():
-            if arm.num_rounds == 0:
+            if arm.num_rounds < self.num_first_rounds:
                 return shape
         total = sum(arm.num_rounds for arm in self._stats.values())
         return max(self._stats, key=lambda shape: self._upper_bound(self._stats[shape], total))
@@ -112,20 +124,21 @@ class TreeBandit:
         if outcome.shape == NO_DRAFT:
             self._plain_round_s.add(outcome.round_s)
         if outcome.shape in self._stats and self._plain_round_s.value is not None:
-            arm = self._stats[outcome.shape]
+            arm, cost = self._stats[outcome.shape], self.pricing(outcome, self._plain_round_s.value)
             arm.num_rounds += 1
-            arm.total_reward += self.reward(outcome, self._plain_round_s.value)
+            arm.amount += cost.amount
+            arm.weight += cost.weight
 
     def _upper_bound(self, arm: _Arm, total_rounds: int) -> float:
-        return arm.mean_reward + self.exploration * sqrt(2 * log(total_rounds) / arm.num_rounds)
+        return arm.reward + self.exploration * sqrt(2 * log(total_rounds) / arm.num_rounds)
 
 
 class BanditRegistry:
     """One bandit for each situation in which another shape may pay: the target, and greedy or sampled."""
 
-    def __init__(self, arms: Sequence[TreeShape], reward: Reward, exploration: float) -> None:
+    def __init__(self, arms: Sequence[TreeShape], pricing: Pricing, exploration: float) -> None:
         self._arms = arms
-        self._reward = reward
+        self._pricing = pricing
         self._exploration = exploration
         self._bandits: dict[tuple[str, str], TreeBandit] = {}
 
@@ -134,5 +147,5 @@ class BanditRegistry:
         key = (target, sampling_class)
         if key not in self._bandits:
             arms = [arm for arm in self._arms if arm.num_nodes <= max_tree_nodes]
-            self._bandits[key] = TreeBandit(arms, self._reward, self._exploration)
+            self._bandits[key] = TreeBandit(arms, self._pricing, self._exploration)
         return self._bandits[key]

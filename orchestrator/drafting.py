@@ -8,7 +8,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from draftpool.errors import ContextLost, DeadlineExceeded, DraftpoolError, NoCapacity, UnknownVocabulary
+from draftpool.errors import (
+    ContextLost,
+    DraftpoolError,
+    MalformedTree,
+    NoCapacity,
+    Unavailable,
+    UnknownVocabulary,
+)
 from draftpool.sampling import SamplingParams
 from draftpool.tree import EMPTY_TREE, DraftTree, TreeShape
 from draftpool.v1 import drafter_pb2
@@ -19,7 +26,9 @@ from orchestrator.replicas import DrafterReplica, choose_replica
 
 log = logging.getLogger(__name__)
 
-_PAUSE_AFTER_FAILURE_S = 1.0
+_MAX_ATTEMPTS = 3
+_FIRST_PAUSE_S = 1.0
+_MAX_PAUSE_S = 16.0
 
 
 @dataclass(frozen=True)
@@ -29,11 +38,13 @@ class Draft:
     Attributes:
         draft_us: queueing and drafting, as the drafter reports them.
         elapsed_us: until the reply was here.
+        opened_session: whether the drafter had to take in the whole context first.
     """
 
     tree: DraftTree = EMPTY_TREE
     draft_us: int = 0
     elapsed_us: int = 0
+    opened_session: bool = False
 
 
 class DraftSource:
@@ -47,6 +58,14 @@ class DraftSource:
         self._drafter: DrafterReplica | None = None
         self._stream: ModelStream[drafter_pb2.DraftReply] | None = None
         self._paused_until = 0.0
+        self._pause_s = _FIRST_PAUSE_S
+
+    @property
+    def _max_tree_nodes(self) -> int:
+        """What the drafter in use and the target's verifiers both take."""
+        described = self._drafter.description if self._drafter is not None else None
+        limit = self._target.description.max_tree_nodes
+        return limit if described is None else min(limit, described.max_tree_nodes)
 
     @property
     def is_available(self) -> bool:
@@ -61,18 +80,23 @@ class DraftSource:
         """
         if shape.depth == 0 or not self.is_available:
             return Draft()
-        for _ in range(2):
+        for _ in range(_MAX_ATTEMPTS):
             try:
                 async with asyncio.timeout(self._timeout_s):
                     return await self._ask(token_ids, shape)
             except (UnknownVocabulary, ContextLost) as error:  # restarted or evicted: open again at once
                 self._drop(error)
+            except (Unavailable, NoCapacity) as error:  # another one may do
+                self._lose(error)
             except TimeoutError:
-                self._give_up(DeadlineExceeded(f"no draft within {self._timeout_s:g} s"))
+                self._lose(Unavailable(f"no draft within {self._timeout_s:g} s"))
                 break
             except DraftpoolError as error:
-                self._give_up(error)
+                self._drop(error)
                 break
+            if not any(drafter.is_up for drafter in self._fleet.drafters):
+                break
+        self._pause()
         return Draft()
 
     def close(self) -> None:
@@ -81,13 +105,24 @@ class DraftSource:
 
     async def _ask(self, token_ids: Sequence[int], shape: TreeShape) -> Draft:
         stream = self._stream or await self._open()
+        is_new = stream.is_new
+        shape = shape.within(self._max_tree_nodes)
         message = drafter_pb2.DraftRequest(committed_token_ids=stream.unsent(token_ids), policy=shape_to_wire(shape))
-        if stream.is_new:
+        if is_new:
             message.session.vocabulary_fingerprint = self._target.vocabulary.fingerprint
             message.session.sampling.CopyFrom(sampling_to_wire(self._params))
         reply, elapsed_us = await stream.exchange(message, num_tokens=len(token_ids))
-        busy_us = reply.timings.queue_us + reply.timings.draft_us
-        return Draft(tree_from_wire(reply.tree), busy_us, elapsed_us)
+        tree = tree_from_wire(reply.tree)
+        self._check(tree, shape)
+        busy_us = min(elapsed_us, reply.timings.queue_us + reply.timings.draft_us)  # clocks differ
+        return Draft(tree, busy_us, elapsed_us, is_new)
+
+    def _check(self, tree: DraftTree, shape: TreeShape) -> None:
+        """A drafter that draws what was not asked for must not spoil the request. Raises MalformedTree."""
+        if tree.num_nodes > shape.num_nodes or tree.depth > shape.depth:
+            raise MalformedTree(f"asked for {shape}, drew {tree.num_nodes} nodes of depth {tree.depth}")
+        if max(tree.token_ids, default=0) >= len(self._target.vocabulary):
+            raise MalformedTree(f"drew token {max(tree.token_ids)}, which {self._target.name} does not have")
 
     async def _open(self) -> ModelStream[drafter_pb2.DraftReply]:
         self._drafter = choose_replica(self._fleet.drafters)
@@ -97,16 +132,20 @@ class DraftSource:
         return self._stream
 
     def _drop(self, error: DraftpoolError) -> None:
+        log.warning("draft lost: %s", error.message)
         if self._drafter is not None and isinstance(error, UnknownVocabulary):
             self._drafter.shared_vocabulary.pop(self._target.vocabulary.fingerprint, None)
         if self._stream is not None:
             self._stream.close()
         self._stream = self._drafter = None
 
-    def _give_up(self, error: DraftpoolError) -> None:
-        """Decode plainly for a while; a replica that is not merely full is out until it answers again."""
-        log.warning("decoding without drafts for %g s: %s", _PAUSE_AFTER_FAILURE_S, error.message)
+    def _lose(self, error: DraftpoolError) -> None:
+        """Drop the stream; a replica that is not merely full is out until it has described itself again."""
         if self._drafter is not None and not isinstance(error, NoCapacity):
             self._drafter.is_up = False
         self._drop(error)
-        self._paused_until = time.monotonic() + _PAUSE_AFTER_FAILURE_S
+
+    def _pause(self) -> None:
+        """Decode plainly for a while, longer after each failure."""
+        self._paused_until = time.monotonic() + self._pause_s
+        self._pause_s = min(2 * self._pause_s, _MAX_PAUSE_S)

@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import grpc
 from tokenizers import Tokenizer
@@ -20,7 +21,7 @@ from draftpool.rpc.status import from_rpc_error
 from draftpool.v1 import drafter_pb2, verifier_pb2
 from draftpool.vocabulary import Vocabulary
 from draftpool.wire import vocabulary_from_wire, vocabulary_to_wire
-from orchestrator.replicas import DrafterReplica, R, VerifierReplica
+from orchestrator.replicas import DrafterReplica, R, Replica, VerifierReplica
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +45,24 @@ class Target:
     def is_up(self) -> bool:
         return any(replica.is_up for replica in self.replicas)
 
+    @property
+    def identity(self) -> tuple[str, str, str, int, int]:
+        """What must be the same of all replicas, so that it does not matter which one a request gets."""
+        told = self.description
+        fingerprint = self.vocabulary.fingerprint
+        return told.architecture, told.dtype, fingerprint, told.max_context_tokens, told.max_tree_nodes
+
+    @cached_property
+    def max_prompt_bytes(self) -> int:
+        """No text beyond this can have few enough tokens."""
+        return self.description.max_context_tokens * max(map(len, self.vocabulary.token_bytes))
+
     def encode(self, text: str) -> tuple[int, ...]:
-        """Token ids of a prompt, with the special tokens that the tokenizer puts around it."""
-        return tuple(self.tokenizer.encode(text).ids)
+        """Token ids of a prompt, with the special tokens that the tokenizer puts around it.
+
+        For long texts call it on a thread of its own; the batch call is the one that lets others run meanwhile.
+        """
+        return tuple(self.tokenizer.encode_batch([text])[0].ids)
 
 
 class Fleet:
@@ -89,13 +105,16 @@ class Fleet:
 
     async def register(self, drafter: DrafterReplica, target: Target) -> None:
         """Teach a drafter a target's vocabulary. Raises what the drafter answers."""
-        request = drafter_pb2.RegisterVocabularyRequest(vocabulary=vocabulary_to_wire(target.vocabulary))
-        try:
-            reply = await drafter.stub.RegisterVocabulary(request, timeout=_DESCRIBE_TIMEOUT_S)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from None
-        share = reply.num_shared_tokens / max(1, reply.num_target_tokens)
-        drafter.shared_vocabulary[target.vocabulary.fingerprint] = share
+        fingerprint = target.vocabulary.fingerprint
+        async with drafter.registering:  # many requests may find out at once that it has forgotten
+            if fingerprint in drafter.shared_vocabulary:
+                return
+            request = drafter_pb2.RegisterVocabularyRequest(vocabulary=vocabulary_to_wire(target.vocabulary))
+            try:
+                reply = await drafter.stub.RegisterVocabulary(request, timeout=_DESCRIBE_TIMEOUT_S)
+            except grpc.aio.AioRpcError as error:
+                raise from_rpc_error(error) from None
+            drafter.shared_vocabulary[fingerprint] = reply.num_shared_tokens / max(1, reply.num_target_tokens)
 
     async def _keep_visiting(self, visit: Callable[[R], Awaitable[None]], replica: R) -> None:
         """A task of its own for each replica: one that hangs delays no other."""
@@ -119,31 +138,34 @@ class Fleet:
                 try:
                     await self.register(replica, target)
                 except DraftpoolError as error:
-                    log.warning("drafter %s, vocabulary of %s: %s", replica.address, target.name, error.message)
+                    replica.say_once(log, f"drafter {replica.address}, vocabulary of {target.name}: {error.message}")
 
     async def _welcome_verifier(self, replica: VerifierReplica) -> None:
+        request = verifier_pb2.DescribeVerifierRequest()
         try:
-            description = await replica.stub.Describe(
-                verifier_pb2.DescribeVerifierRequest(), timeout=_DESCRIBE_TIMEOUT_S
-            )
-            self._enlist(replica, description)
+            description = await replica.stub.Describe(request, timeout=_DESCRIBE_TIMEOUT_S)
+            described = await asyncio.to_thread(_target, description)  # a big tokenizer takes a second to read
+            self._enlist(replica, described)
         except grpc.aio.AioRpcError as error:
-            log.debug("verifier %s: %s", replica.address, error.details())
+            _log_no_answer("verifier", replica, error)
         except DraftpoolError as error:
-            log.error("verifier %s cannot be used: %s", replica.address, error.message)
+            replica.say_once(log, f"verifier {replica.address} cannot be used: {error.message}")
 
-    def _enlist(self, replica: VerifierReplica, description: verifier_pb2.DescribeVerifierReply) -> None:
-        """Put a replica into its target's pool; replicas of one name must agree on the vocabulary."""
-        target = self.targets.get(description.model)
-        if target is None or not target.is_up:
-            tokenizer = Tokenizer.from_str(description.tokenizer_json.decode())
-            target = Target(description, vocabulary_from_wire(description.vocabulary), tokenizer)
-            self.targets[description.model] = target
-        elif target.vocabulary.fingerprint != description.vocabulary.fingerprint:
-            raise UnknownModel(f"it serves another vocabulary under the name {description.model!r}")
-        target.replicas = [known for known in target.replicas if known is not replica] + [replica]
-        replica.description, replica.is_up = description, True
-        log.info("verifier %s serves %s", replica.address, description.model)
+    def _enlist(self, replica: VerifierReplica, described: Target) -> None:
+        """Put a replica into its target's pool, and out of any other; replicas of one name must be alike."""
+        for target in self.targets.values():
+            target.replicas = [known for known in target.replicas if known is not replica]
+        target = self.targets.get(described.name, described)
+        if not target.is_up:
+            target = self.targets[described.name] = described
+        elif target.identity != described.identity:
+            raise UnknownModel(
+                f"it serves {described.name!r} otherwise than the replicas already known, {described.identity} and "
+                f"not {target.identity}"
+            )
+        target.replicas.append(replica)
+        replica.is_up = True
+        log.info("verifier %s serves %s", replica.address, target.name)
 
     async def _welcome_drafter(self, replica: DrafterReplica) -> None:
         try:
@@ -151,8 +173,28 @@ class Fleet:
                 drafter_pb2.DescribeDrafterRequest(), timeout=_DESCRIBE_TIMEOUT_S
             )
         except grpc.aio.AioRpcError as error:
-            log.debug("drafter %s: %s", replica.address, error.details())
+            _log_no_answer("drafter", replica, error)
             return
         replica.shared_vocabulary.clear()  # it may have restarted
         replica.is_up = True
         log.info("drafter %s runs %s", replica.address, replica.description.model)
+
+
+def _target(description: verifier_pb2.DescribeVerifierReply) -> Target:
+    """Raises BadParameter for a vocabulary that does not fit its fingerprint, UnknownModel for a bad tokenizer."""
+    try:
+        tokenizer = Tokenizer.from_str(description.tokenizer_json.decode())
+    except Exception as error:  # tokenizers raises nothing more precise
+        raise UnknownModel(f"its tokenizer cannot be read: {error}") from error
+    # A prompt that is too long is refused, never cut.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return Target(description, vocabulary_from_wire(description.vocabulary), tokenizer)
+
+
+def _log_no_answer(role: str, replica: Replica, error: grpc.aio.AioRpcError) -> None:
+    """Not being there yet is normal; any other answer is something an operator should see."""
+    if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        log.debug("%s %s: %s", role, replica.address, error.details())
+    else:
+        replica.say_once(log, f"{replica.address} is no {role}: {error.code().name}, {error.details()}")

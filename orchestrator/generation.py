@@ -119,8 +119,8 @@ class Generation:
         tokens = self._commit(path, verdict)
         num_committed = self.num_new_tokens - num_before
         round_us = (time.perf_counter_ns() - start) // 1000
-        if num_before > 0:  # the first round is mostly prefill and teaches nothing about shapes
-            self._learn(shape, draft, verdict, len(path.token_ids), round_us)
+        if not (draft.opened_session or verdict.opened_session):  # mostly prefill, which says nothing about shapes
+            self._learn(shape, draft, len(path.token_ids), round_us)
         return Round(
             shape=shape,
             tree=draft.tree,
@@ -142,12 +142,10 @@ class Generation:
         num_wanted = self._limits.max_new_tokens - self.num_new_tokens
         return TreeShape(shape.branching[: num_wanted - 1])
 
-    def _learn(self, shape: TreeShape, draft: Draft, verdict: Verdict, num_tokens: int, round_us: int) -> None:
+    def _learn(self, shape: TreeShape, draft: Draft, num_tokens: int, round_us: int) -> None:
         if shape.depth > 0 and draft.tree.num_nodes == 0:
             return  # the drafter failed; that is no property of the shape
-        self._bandit.observe(
-            RoundOutcome(shape, num_tokens, round_us / 1e6, draft.elapsed_us / 1e6, verdict.elapsed_us / 1e6)
-        )
+        self._bandit.observe(RoundOutcome(shape, num_tokens, round_us / 1e6, draft.elapsed_us / 1e6))
 
     def _commit(self, path: AcceptedPath, verdict: Verdict) -> list[TextToken]:
         """Add the path's tokens to the truth, up to the first that ends the generation; return what is released."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +13,7 @@ import grpc
 
 from draftpool.errors import Unavailable
 from draftpool.rpc.channel import open_channel
-from draftpool.v1 import drafter_pb2, drafter_pb2_grpc, verifier_pb2, verifier_pb2_grpc
+from draftpool.v1 import drafter_pb2, drafter_pb2_grpc, verifier_pb2_grpc
 
 
 @dataclass(eq=False)
@@ -29,20 +31,27 @@ class Replica:
     num_streams: int = 0
     num_waiting: int = 0
     channel: grpc.aio.Channel = field(init=False)
+    _last_said: str = ""
 
     def __post_init__(self) -> None:
         self.channel = open_channel(self.address)
 
+    def say_once(self, log: logging.Logger, message: str) -> None:
+        """Log a warning unless it is the one logged last: replicas are visited every second."""
+        if message != self._last_said:
+            self._last_said = message
+            log.warning("%s", message)
+
     @property
     def load(self) -> int:
-        return self.num_streams + self.num_waiting
+        """What is waiting there is only known while sessions of ours report it."""
+        return self.num_streams + (self.num_waiting if self.num_streams else 0)
 
 
 @dataclass(eq=False)
 class VerifierReplica(Replica):
-    """A replica of some target's pool; `description` says which target, once it is up."""
+    """A replica of some target's pool."""
 
-    description: verifier_pb2.DescribeVerifierReply | None = None
     stub: verifier_pb2_grpc.VerifierStub = field(init=False)
 
     def __post_init__(self) -> None:
@@ -56,10 +65,12 @@ class DrafterReplica(Replica):
 
     Attributes:
         shared_vocabulary: the share of each registered vocabulary that it can propose, by fingerprint.
+        registering: held while it is taught one.
     """
 
     description: drafter_pb2.DescribeDrafterReply | None = None
     shared_vocabulary: dict[str, float] = field(default_factory=dict)
+    registering: asyncio.Lock = field(default_factory=asyncio.Lock)
     stub: drafter_pb2_grpc.DrafterStub = field(init=False)
 
     def __post_init__(self) -> None:

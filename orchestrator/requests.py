@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from orchestrator.fleet import Target
 from orchestrator.generation import Limits
 
 _MAX_STOP_STRINGS = 16
+_MAX_STOP_CHARS = 1000
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class CheckedRequest:
     want_rounds: bool
 
 
-def check_request(request: generation_pb2.GenerateRequest, target: Target) -> CheckedRequest:
+async def check_request(request: generation_pb2.GenerateRequest, target: Target) -> CheckedRequest:
     """Decode a request for a target and fill in what it leaves open, the seed among it.
 
     Raises:
@@ -40,7 +42,7 @@ def check_request(request: generation_pb2.GenerateRequest, target: Target) -> Ch
         Unsupported: an acceptance rule or tree policy that this version does not have.
     """
     require_coupled(request.acceptance_rule)
-    prompt_token_ids = _prompt(request, target)
+    prompt_token_ids = await _prompt(request, target)
     return CheckedRequest(
         prompt_token_ids=prompt_token_ids,
         limits=_limits(request, target, len(prompt_token_ids)),
@@ -51,33 +53,48 @@ def check_request(request: generation_pb2.GenerateRequest, target: Target) -> Ch
     )
 
 
-def _prompt(request: generation_pb2.GenerateRequest, target: Target) -> tuple[int, ...]:
+async def _prompt(request: generation_pb2.GenerateRequest, target: Target) -> tuple[int, ...]:
     if request.WhichOneof("prompt") == "token_ids":
-        token_ids = tuple(request.token_ids.ids)
-        vocab_size = len(target.vocabulary)
-        for token_id in token_ids:
-            if token_id >= vocab_size:
-                raise TokenOutOfVocabulary(f"token id {token_id} is not below {target.name}'s {vocab_size} ids")
-    else:
-        token_ids = target.encode(request.text)
-    if not token_ids:
+        _require_room(len(request.token_ids.ids), target)
+        return _known(tuple(request.token_ids.ids), target)
+    num_bytes = len(request.text.encode())
+    if num_bytes == 0:
         raise EmptyContext("the prompt is empty; generation needs at least one token to continue")
+    if num_bytes > target.max_prompt_bytes:
+        raise ContextTooLong(
+            f"the prompt has {num_bytes} bytes; {target.name} takes {target.description.max_context_tokens} tokens, "
+            f"of at most {target.max_prompt_bytes} bytes together"
+        )
+    token_ids = await asyncio.to_thread(target.encode, request.text)
+    _require_room(len(token_ids), target)
     return token_ids
 
 
-def _limits(request: generation_pb2.GenerateRequest, target: Target, num_prompt_tokens: int) -> Limits:
+def _known(token_ids: tuple[int, ...], target: Target) -> tuple[int, ...]:
+    vocab_size = len(target.vocabulary)
+    if max(token_ids) >= vocab_size:
+        raise TokenOutOfVocabulary(f"token id {max(token_ids)} is not below {target.name}'s {vocab_size} ids")
+    return token_ids
+
+
+def _require_room(num_prompt_tokens: int, target: Target) -> None:
     max_context_tokens = target.description.max_context_tokens
-    room = max_context_tokens - num_prompt_tokens
-    if room < 1:
+    if num_prompt_tokens == 0:
+        raise EmptyContext("the prompt is empty; generation needs at least one token to continue")
+    if num_prompt_tokens >= max_context_tokens:
         raise ContextTooLong(
             f"the prompt has {num_prompt_tokens} tokens; {target.name} takes {max_context_tokens}, new tokens included"
         )
+
+
+def _limits(request: generation_pb2.GenerateRequest, target: Target, num_prompt_tokens: int) -> Limits:
     if request.HasField("max_new_tokens") and request.max_new_tokens < 1:
         raise BadParameter("max_new_tokens must be at least 1, got 0")
     if len(request.stop) > _MAX_STOP_STRINGS:
         raise BadParameter(f"at most {_MAX_STOP_STRINGS} stop strings, got {len(request.stop)}")
-    if "" in request.stop:
-        raise BadParameter("a stop string must not be empty")
+    if any(not 0 < len(stop) <= _MAX_STOP_CHARS for stop in request.stop):
+        raise BadParameter(f"a stop string must not be empty, nor longer than {_MAX_STOP_CHARS} characters")
+    room = target.description.max_context_tokens - num_prompt_tokens
     max_new_tokens = min(room, request.max_new_tokens) if request.HasField("max_new_tokens") else room
     return Limits(max_new_tokens, tuple(request.stop), request.ignore_eos)
 

@@ -8,12 +8,12 @@ from draftpool.rpc import server as rpc_server
 from draftpool.settings import ServerSettings
 from draftpool.v1 import generation_pb2_grpc
 from orchestrator.admission import Admission
-from orchestrator.bandit import BanditRegistry, measured_reward, paper_reward
+from orchestrator.bandit import BanditRegistry, measured_cost, paper_cost
 from orchestrator.fleet import Fleet
 from orchestrator.servicer import GenerationServicer
 from orchestrator.settings import DEFAULT_ARMS, OrchestratorSettings
 
-_REWARDS = {"measured": measured_reward, "paper": paper_reward}
+_PRICINGS = {"measured": measured_cost, "paper": paper_cost}
 
 
 async def serve(
@@ -25,7 +25,7 @@ async def serve(
     """Serve `draftpool.v1.Generation` until asked to stop. Raises BadParameter when the address cannot be bound."""
     fleet = Fleet(verifiers=settings.verifiers, drafters=settings.drafters, refresh_s=settings.refresh_s)
     admission = Admission(max_running=settings.max_requests, max_waiting=settings.max_queued_requests)
-    bandits = BanditRegistry(DEFAULT_ARMS, _REWARDS[settings.reward], settings.exploration)
+    bandits = BanditRegistry(DEFAULT_ARMS, _PRICINGS[settings.reward], settings.exploration)
     servicer = GenerationServicer(fleet, bandits, admission, settings)
     service = rpc_server.Service(
         "draftpool.v1.Generation",

@@ -49,8 +49,8 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
     ) -> AsyncIterator[generation_pb2.GenerateReply]:
         ledger = _Ledger()
         target = self._fleet.target(request.model)
-        checked = check_request(request, target)
         async with self._admission.admitted():
+            checked = await check_request(request, target)
             ledger.admit(len(checked.prompt_token_ids))
             yield _start_reply(checked)
             generation = self._generation(target, checked, context.time_remaining())

@@ -48,7 +48,7 @@ class OrchestratorSettings(BaseSettings):
         "measured",
         description="What the bandit maximises: measured time a token, or the formula of arXiv:2506.01206.",
     )
-    exploration: float = Field(0.1, ge=0, description="Weight of UCB1's confidence term, in units of the reward.")
+    exploration: float = Field(0.15, ge=0, description="Weight of UCB1's confidence term, in units of the reward.")
 
     @field_validator("verifiers", "drafters", mode="before")
     @classmethod

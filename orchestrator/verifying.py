@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from draftpool.errors import ContextLost, NoCapacity, Unavailable
+from draftpool.errors import ContextLost, InternalError, NoCapacity, Unavailable, UnknownModel
 from draftpool.sampling import SamplingParams
 from draftpool.tree import DraftTree
 from draftpool.v1 import verifier_pb2
@@ -31,12 +31,14 @@ class Verdict:
         chosen_logprobs: as long, or empty where not asked for.
         verify_us: queueing and computing, as the verifier reports them.
         elapsed_us: until the reply was here.
+        opened_session: whether the verifier had to take in the whole context first.
     """
 
     chosen_token_ids: tuple[int, ...]
     chosen_logprobs: tuple[float, ...]
     verify_us: int
     elapsed_us: int
+    opened_session: bool = False
 
 
 class VerifySource:
@@ -60,12 +62,13 @@ class VerifySource:
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             try:
                 return await self._ask(token_ids, tree)
-            except (Unavailable, ContextLost, NoCapacity) as error:
+            except (Unavailable, ContextLost, NoCapacity, UnknownModel) as error:
                 self._drop(error)
                 if attempt == _MAX_ATTEMPTS:
                     raise
                 log.warning("verifier lost, attempt %d of %d: %s", attempt, _MAX_ATTEMPTS, error.message)
-            await asyncio.sleep(_PAUSE_S * (attempt - 1))
+                error_pause_s = max(_PAUSE_S * (attempt - 1), error.retry_after_s or 0)
+            await asyncio.sleep(error_pause_s)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def close(self) -> None:
@@ -74,19 +77,31 @@ class VerifySource:
 
     async def _ask(self, token_ids: Sequence[int], tree: DraftTree) -> Verdict:
         stream = self._stream or self._open()
+        is_new = stream.is_new
         message = verifier_pb2.VerifyRequest(
             committed_token_ids=stream.unsent(token_ids), tree=tree_to_wire(tree) if tree.num_nodes else None
         )
-        if stream.is_new:
+        if is_new:
             message.session.sampling.CopyFrom(sampling_to_wire(self._params))
             message.session.want_logprobs = self._want_logprobs
+            message.session.model = self._target.name
+            message.session.vocabulary_fingerprint = self._target.vocabulary.fingerprint
         reply, elapsed_us = await stream.exchange(message, num_tokens=len(token_ids))
-        return Verdict(
-            tuple(reply.chosen_token_ids),
-            tuple(reply.chosen_logprobs),
-            reply.timings.queue_us + reply.timings.verify_us,
-            elapsed_us,
-        )
+        self._check(reply, tree)
+        busy_us = min(elapsed_us, reply.timings.queue_us + reply.timings.verify_us)  # clocks differ
+        return Verdict(tuple(reply.chosen_token_ids), tuple(reply.chosen_logprobs), busy_us, elapsed_us, is_new)
+
+    def _check(self, reply: verifier_pb2.VerifyReply, tree: DraftTree) -> None:
+        """Raises InternalError when a verifier breaks the contract: nobody's request is at fault."""
+        num_rows = tree.num_nodes + 1
+        num_logprobs = num_rows if self._want_logprobs else 0
+        if (len(reply.chosen_token_ids), len(reply.chosen_logprobs)) != (num_rows, num_logprobs):
+            raise InternalError(
+                f"a verifier of {self._target.name} chose {len(reply.chosen_token_ids)} tokens with "
+                f"{len(reply.chosen_logprobs)} log-probabilities for a tree of {tree.num_nodes} nodes"
+            )
+        if max(reply.chosen_token_ids) >= len(self._target.vocabulary):
+            raise InternalError(f"a verifier of {self._target.name} chose token {max(reply.chosen_token_ids)}")
 
     def _open(self) -> ModelStream[verifier_pb2.VerifyReply]:
         replica = choose_replica(self._target.replicas)
@@ -96,7 +111,7 @@ class VerifySource:
 
     def _drop(self, error: Exception) -> None:
         if self._stream is not None:
-            if isinstance(error, Unavailable):
+            if isinstance(error, Unavailable | UnknownModel):
                 self._stream.replica.is_up = False
             self._stream.close()
             self._stream = None

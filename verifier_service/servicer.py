@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import cached_property
 
 from draftpool import wire
-from draftpool.errors import BrokenProtocol, Unsupported
+from draftpool.errors import BrokenProtocol, UnknownModel, Unsupported
 from draftpool.v1 import load_pb2, verifier_pb2, verifier_pb2_grpc
 from verifier_service import metrics
 from verifier_service.engine import Verdict, VerifyJob
@@ -40,6 +41,13 @@ class VerifierServicer(verifier_pb2_grpc.VerifierServicer):
     async def Describe(
         self, _request: verifier_pb2.DescribeVerifierRequest, _context: object
     ) -> verifier_pb2.DescribeVerifierReply:
+        reply = verifier_pb2.DescribeVerifierReply(load=self._load())
+        reply.MergeFrom(self._description)
+        return reply
+
+    @cached_property
+    def _description(self) -> verifier_pb2.DescribeVerifierReply:
+        """All but the load, made once: a vocabulary is big."""
         target, limits = self._replica.target, self._replica.limits
         return verifier_pb2.DescribeVerifierReply(
             model=target.name,
@@ -50,7 +58,6 @@ class VerifierServicer(verifier_pb2_grpc.VerifierServicer):
             num_parameters=target.num_parameters,
             dtype=str(target.dtype).removeprefix("torch."),
             architecture=target.architecture,
-            load=self._load(),
         )
 
     def _open(self, request: verifier_pb2.VerifyRequest) -> Session:
@@ -60,11 +67,24 @@ class VerifierServicer(verifier_pb2_grpc.VerifierServicer):
             BrokenProtocol: the message has no session.
             BadParameter: a sampling parameter out of its range, or no seed to sample with.
             Unsupported: an acceptance rule that is not served.
+            UnknownModel: the caller takes this replica for one of another model or vocabulary.
         """
         if not request.HasField("session"):
             raise BrokenProtocol("a stream's first message carries `session`")
         wire.require_coupled(request.session.acceptance_rule)
+        self._require_served(request.session)
         return Session(wire.sampling_from_wire(request.session.sampling), self._replica.target.vocab_size)
+
+    def _require_served(self, session: verifier_pb2.VerifySession) -> None:
+        target = self._replica.target
+        for said, true in (
+            (session.model, target.name),
+            (session.vocabulary_fingerprint, target.vocabulary.fingerprint),
+        ):
+            if said not in ("", true):
+                raise UnknownModel(
+                    f"this verifier serves {target.name!r} with vocabulary {target.vocabulary.fingerprint}"
+                )
 
     async def _verify(
         self, request: verifier_pb2.VerifyRequest, session: Session, *, want_logprobs: bool

@@ -15,6 +15,7 @@ from transformers.utils.hub import cached_file
 from draftpool.errors import BadParameter, ModelNotServable
 from draftpool.vocabulary import Vocabulary
 from verifier_service.attention import TREE_ATTENTION, Attention
+from verifier_service.packed_linear import pack_linear_layers
 from verifier_service.packing import PackedPass
 
 
@@ -36,6 +37,7 @@ class Target:
     tokenizer_json: str
     vocabulary: Vocabulary
     max_context_tokens: int
+    num_parameters: int
     unused_ids: Tensor
 
     @property
@@ -57,10 +59,6 @@ class Target:
     def architecture(self) -> str:
         """The model type of its configuration: llama, gpt_neox, ..."""
         return str(self.model.config.get_text_config().model_type)
-
-    @property
-    def num_parameters(self) -> int:
-        return int(self.model.num_parameters())
 
     def forward(self, packed: PackedPass) -> Tensor:
         """(R, V) float32: logits of the rows that a pass asks for; the KV pool holds all its tokens then."""
@@ -103,6 +101,8 @@ def load_target(model: str, *, name: str | None = None, dtype: str = "auto", dev
         raise ModelNotServable(f"{model} cannot be loaded: {_first_line(error)}") from error
     loaded = loaded.to(device=torch_device).eval().requires_grad_(False)
     _refuse_other_attention(loaded, model)
+    num_parameters = loaded.num_parameters()
+    pack_linear_layers(loaded)
     text_config = config.get_text_config()
     tokenizer_json = _tokenizer_json(model)
     vocabulary = Vocabulary.from_tokenizer_json(
@@ -114,6 +114,7 @@ def load_target(model: str, *, name: str | None = None, dtype: str = "auto", dev
         tokenizer_json=tokenizer_json,
         vocabulary=vocabulary,
         max_context_tokens=_max_context_tokens(text_config),
+        num_parameters=num_parameters,
         unused_ids=_unused_ids(tokenizer_json, text_config.vocab_size).to(torch_device),
     )
 

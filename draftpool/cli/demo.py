@@ -17,9 +17,14 @@ from draftpool.cli.demo_prompts import PROMPTS
 from draftpool.cli.interrupt import until_interrupted
 from draftpool.cli.plan import StackPlan
 from draftpool.cli.rendering import ColourView, EventView, SilentView, legend, show_generation
+from draftpool.cli.shapes import shape_option
 from draftpool.cli.stack import Stack
 from draftpool.cli.threads import num_physical_cores
 from draftpool.client import NO_DRAFT, Client, Completion, GenerateOptions, Model, TreeShape
+
+DEFAULT_SHAPE = "2,2,1,1"
+DEFAULT_DTYPE = "float32"
+LEARNED = "learned"
 
 _SEED = 7
 
@@ -48,9 +53,16 @@ SAMPLINGS = (Sampling("greedy", 0, None), Sampling(f"temperature 1, seed {_SEED}
 
 def demo(
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", "-n", min=8, help="Of each answer.")] = 128,
+    shape: Annotated[
+        str, typer.Option(help="The tree of every round; `learned` leaves it to the bandit.")
+    ] = DEFAULT_SHAPE,
+    dtype: Annotated[
+        str, typer.Option(help="Of the targets. In bfloat16 a tie in rounding can change a token.")
+    ] = DEFAULT_DTYPE,
 ) -> None:
     """Bring everything up with the embedded models, generate, and compare drafting with not drafting."""
-    run = _Demo(max_new_tokens)
+    drafting = None if shape == LEARNED else shape_option(shape)
+    run = _Demo(StackPlan(dtype=dtype), drafting, max_new_tokens)
     if asyncio.run(run.interruptible()):
         raise typer.Exit(130)
     wrong = differences(run.comparisons)
@@ -67,15 +79,17 @@ class _Demo:
         comparisons: what has been measured so far.
     """
 
-    def __init__(self, max_new_tokens: int) -> None:
+    def __init__(self, plan: StackPlan, drafting: TreeShape | None, max_new_tokens: int) -> None:
         self.console = output_console()
         self.comparisons: list[Comparison] = []
+        self._plan = plan
+        self._drafting = drafting
         self._max_new_tokens = max_new_tokens
 
     async def interruptible(self) -> bool:
         """Run; returns whether it was interrupted."""
         board = ServiceBoard(message_console())
-        stack = Stack(StackPlan(), on_event=board)
+        stack = Stack(self._plan, on_event=board)
         return await until_interrupted(
             self._run(stack, board), on_first_signal=board.say_stopping, on_second_signal=stack.kill
         )
@@ -86,10 +100,10 @@ class _Demo:
                 await stack.start()
             async with Client(stack.orchestrator) as client:
                 models = await client.list_models()
-                await self._warm_up(client, models)
+                with message_console().status("warming up"):
+                    await self._warm_up(client, models)
                 await self._compare(client, models)
-            caption = conditions(stack.plan, models, self._max_new_tokens)
-            self.console.print(comparison_table(self.comparisons, caption))
+            self.console.print(comparison_table(self.comparisons, self._conditions(models)))
         finally:
             await stack.stop()
 
@@ -97,7 +111,7 @@ class _Demo:
         """Every path once, untimed; the bandit learns from it as it would from any other request."""
         for model in models:
             for sampling in SAMPLINGS:
-                for drafting in (NO_DRAFT, None):
+                for drafting in (NO_DRAFT, self._drafting):
                     await client.complete(model.name, PROMPTS[0], **self._options(sampling, drafting))
 
     async def _compare(self, client: Client, models: Sequence[Model]) -> None:
@@ -111,10 +125,10 @@ class _Demo:
 
     async def _compare_one(self, client: Client, case: _Case, is_plain_first: bool) -> None:
         """Both ways, in turns the one and the other first, so that neither has the warmer machine."""
-        self.console.print(Text(f"{case.model}, {case.sampling.name}", style="bold cyan"))
+        self.console.print(Text(f"\n{case.model}, {case.sampling.name}", style="bold cyan"))
         plain = await self._complete(client, case, NO_DRAFT, SilentView()) if is_plain_first else None
         view = ColourView(self.console) if case.is_shown else SilentView()
-        drafted = await self._complete(client, case, None, view)
+        drafted = await self._complete(client, case, self._drafting, view)
         plain = plain or await self._complete(client, case, NO_DRAFT, SilentView())
         comparison = Comparison(case.model, case.sampling.name, case.prompt, plain, drafted)
         self.comparisons.append(comparison)
@@ -132,13 +146,13 @@ class _Demo:
             drafting=drafting,
         )
 
-
-def conditions(plan: StackPlan, models: Sequence[Model], max_new_tokens: int) -> str:
-    """What the numbers were measured under."""
-    dtypes = ", ".join(dict.fromkeys(model.dtype for model in models))
-    threads = plan.threads
-    return (
-        f"Medians over {len(PROMPTS)} prompts of up to {max_new_tokens} new tokens, one request at a time, both ways "
-        f"in turn, the prompt's computation included. {num_physical_cores()} cores; {threads.verifier} thread(s) a "
-        f"verifier, {threads.drafter} for the drafter; targets in {dtypes}. Tree shapes as the bandit learned them."
-    )
+    def _conditions(self, models: Sequence[Model]) -> str:
+        """What the numbers were measured under."""
+        dtypes = ", ".join(dict.fromkeys(model.dtype for model in models))
+        threads = self._plan.threads
+        tree = "as the bandit learned them" if self._drafting is None else str(self._drafting)
+        return (
+            f"Medians over {len(PROMPTS)} prompts of up to {self._max_new_tokens} new tokens, one request at a time, "
+            f"both ways in turn, the prompt's computation included. Trees: {tree}. Targets in {dtypes}, threads: "
+            f"{threads.verifier} a verifier, {threads.drafter} the drafter, on {num_physical_cores()} cores."
+        )

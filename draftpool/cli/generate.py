@@ -20,7 +20,7 @@ from draftpool.cli.rendering import (
     stats_table,
     summary,
 )
-from draftpool.cli.shapes import parse_shape
+from draftpool.cli.shapes import shape_option
 from draftpool.client import NO_DRAFT, Client, GenerateOptions, TreeShape
 from draftpool.errors import BadParameter
 
@@ -71,10 +71,7 @@ def _drafting(no_draft: bool, shape: str | None) -> TreeShape | None:
         raise typer.BadParameter("--no-draft and --shape exclude each other")
     if no_draft:
         return NO_DRAFT
-    try:
-        return None if shape is None else parse_shape(shape)
-    except BadParameter as error:
-        raise typer.BadParameter(error.message, param_hint="--shape") from None
+    return None if shape is None else shape_option(shape)
 
 
 def _read_prompt(prompt: str) -> str:

@@ -12,7 +12,7 @@ import threading
 def end_with_parent() -> None:
     """Send this process SIGTERM when its standard input closes, from now on.
 
-    The server watches its input too, but only once it serves; loading a model may take minutes.
+    It holds while a model loads, too, which may take minutes.
     """
     threading.Thread(target=_watch_input, name="parent-watch", daemon=True).start()
 

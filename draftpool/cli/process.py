@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import sys
 from asyncio.subprocess import Process
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from draftpool.cli.listening import free_port
 from draftpool.cli.threads import thread_environment
 from draftpool.errors import DraftpoolError
 from draftpool.rpc.channel import open_channel
@@ -77,7 +77,7 @@ class ServiceProcess:
         self.spec = spec
         self.log_path = folder / f"{spec.name.replace(' ', '-').replace('/', '-')}.log"
         self._address_file = self.log_path.with_suffix(".address")
-        self.metrics_address = f"127.0.0.1:{_free_port()}" if spec.has_metrics else None
+        self.metrics_address = f"127.0.0.1:{free_port()}" if spec.has_metrics else None
         self._process: Process | None = None
         self._address: str | None = None
 
@@ -121,6 +121,7 @@ class ServiceProcess:
             if not self.is_alive:
                 raise self._failure()
             await asyncio.sleep(_POLL_S)
+        self._address_file.unlink(missing_ok=True)
 
     async def wait(self) -> None:
         """Return when the process has ended."""
@@ -203,11 +204,3 @@ async def is_serving(address: str, timeout_s: float = 2.0) -> bool:
         except grpc.aio.AioRpcError:
             return False
     return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
-
-
-def _free_port() -> int:
-    """A port that was free a moment ago: a server of metrics cannot tell which one it took."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

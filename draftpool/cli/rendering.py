@@ -67,7 +67,7 @@ class JsonView:
     def show(self, event: Event) -> None:
         fields = asdict(event)
         if isinstance(event, Round):
-            fields["shape"] = list(event.shape.branching)
+            fields["shape"] = None if event.shape is None else list(event.shape.branching)
         line = json.dumps({"event": type(event).__name__.lower(), **fields}, ensure_ascii=False)
         self._stream.write(line + "\n")
         self._stream.flush()

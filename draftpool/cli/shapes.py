@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typer
+
 from draftpool.errors import BadParameter
 from draftpool.tree import TreeShape
 
@@ -18,3 +20,11 @@ def parse_shape(text: str) -> TreeShape:
             f"a shape is the number of children at each depth, from 1 on, such as 3,2,2,1,1; got {text!r}"
         )
     return TreeShape(tuple(map(int, factors)))
+
+
+def shape_option(text: str) -> TreeShape:
+    """The value of --shape. Raises typer.BadParameter."""
+    try:
+        return parse_shape(text)
+    except BadParameter as error:
+        raise typer.BadParameter(error.message, param_hint="--shape") from None

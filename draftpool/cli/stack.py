@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from draftpool.cli.listening import require_free
 from draftpool.cli.plan import StackPlan
 from draftpool.cli.process import ServiceFailed, ServiceProcess, ServiceSpec
 
@@ -121,10 +122,12 @@ class Stack:
         """Start everything; returns once every service is healthy and the orchestrator knows all targets.
 
         Raises:
-            ServiceFailed: one ended before that; all others have been stopped, and the logs are kept.
+            BadParameter: the orchestrator's address is taken.
+            ServiceFailed: a service ended before that; all others have been stopped, and the logs are kept.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         try:
+            require_free(self.plan.listen)
+            self.folder.mkdir(parents=True, exist_ok=True)
             await self._start_all()
         except BaseException as error:
             self._keeps_logs |= isinstance(error, ServiceFailed)

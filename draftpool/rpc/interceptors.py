@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -41,9 +42,9 @@ class MannersInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
         handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
         method = handler_call_details.method
+        if handler is None or method.startswith("/grpc."):  # health and reflection mind their own manners
+            return handler
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(
                 _unary(handler.unary_unary, method), handler.request_deserializer, handler.response_serializer
@@ -54,7 +55,7 @@ class MannersInterceptor(grpc.aio.ServerInterceptor):
                 handler.request_deserializer,
                 handler.response_serializer,
             )
-        if handler.stream_stream and not method.startswith("/grpc."):  # reflection minds its own manners
+        if handler.stream_stream:
             return grpc.stream_stream_rpc_method_handler(
                 _streaming(handler.stream_stream, method),
                 handler.request_deserializer,
@@ -85,35 +86,36 @@ def _streaming(behaviour: Behaviour, method: str) -> Behaviour:
 async def _scope(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
     request_id.set(_request_id(context))
     await context.send_initial_metadata(((REQUEST_ID_KEY, request_id.get()),))
-    with _measured(method, context):
+    with _measured(method) as outcome:
         try:
             yield
+            outcome.status = "OK"
         except DraftpoolError as error:
+            outcome.status = error.status.name
             await status.abort(context, error)
-        except grpc.aio.AbortError:
-            raise
         except Exception:
             log.exception("a bug in %s", method)
-            await status.abort(
-                context,
-                InternalError(f"internal error; the server's log has it under request {request_id.get()}"),
-            )
+            outcome.status = InternalError.status.name
+            message = f"internal error; the server's log has it under request {request_id.get()}"
+            await status.abort(context, InternalError(message))
+
+
+@dataclass
+class _Outcome:
+    """How a call ended; cancelled unless somebody says otherwise."""
+
+    status: str = "CANCELLED"
 
 
 @contextmanager
-def _measured(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> Iterator[None]:
+def _measured(method: str) -> Iterator[_Outcome]:
     start = time.perf_counter()
-    outcome = "CANCELLED"
+    outcome = _Outcome()
     with OPEN_CALLS.labels(method).track_inprogress():
         try:
-            yield
-            outcome = "OK"
-        except grpc.aio.AbortError:
-            code = context.code()
-            outcome = code.name if isinstance(code, grpc.StatusCode) else str(code)
-            raise
+            yield outcome
         finally:
-            CALLS.labels(method, outcome).inc()
+            CALLS.labels(method, outcome.status).inc()
             CALL_SECONDS.labels(method).observe(time.perf_counter() - start)
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -54,7 +52,7 @@ async def serve(
     for service in services:
         service.register(server)
     address = await _bind(server, settings.listen)
-    stop = _stop_event(settings)
+    stop = _stop_event()
     with metrics_endpoint(settings.metrics_listen):
         await server.start()
         for name in ["", *names]:
@@ -73,6 +71,9 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
         # Without this, two servers could share a port and each get half of the calls.
         ("grpc.so_reuseport", 0),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+        # A caller that vanished without a word is noticed within seconds, and its sessions are freed.
+        ("grpc.keepalive_time_ms", 10_000),
+        ("grpc.keepalive_timeout_ms", 5_000),
     ]
 
 
@@ -95,12 +96,9 @@ def _announce(address: str, settings: ServerSettings, on_ready: Callable[[str], 
         on_ready(address)
 
 
-def _stop_event(settings: ServerSettings) -> asyncio.Event:
-    """Set by SIGTERM, by SIGINT, and by the end of standard input where the settings say so."""
+def _stop_event() -> asyncio.Event:
+    """Set by SIGTERM and by SIGINT."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signal_number, stop.set)
-    if settings.exit_with_parent:
-        loop.add_reader(sys.stdin.fileno(), lambda: None if os.read(sys.stdin.fileno(), 4096) else stop.set())
+        asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
     return stop

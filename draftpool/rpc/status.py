@@ -13,6 +13,7 @@ from draftpool.errors import DraftpoolError
 
 ERROR_DOMAIN = "draftpool"
 _DETAILS_KEY = "grpc-status-details-bin"
+_MAX_MESSAGE_CHARS = 1000
 
 
 def _all_classes(root: type[DraftpoolError]) -> list[type[DraftpoolError]]:
@@ -25,7 +26,7 @@ _CLASS_BY_REASON = {error_class.reason: error_class for error_class in _all_clas
 _CLASS_BY_STATUS: dict[grpc.StatusCode, type[DraftpoolError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequest,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.NoCapacity,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.InvalidRequest,  # the transport's: a message or header too large
     grpc.StatusCode.UNAVAILABLE: errors.Unavailable,
     grpc.StatusCode.CANCELLED: errors.Unavailable,
     grpc.StatusCode.UNIMPLEMENTED: errors.Unsupported,
@@ -34,13 +35,14 @@ _CLASS_BY_STATUS: dict[grpc.StatusCode, type[DraftpoolError]] = {
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: DraftpoolError) -> NoReturn:
     """End the call with the error's status, message, reason and retry hint."""
-    status = status_pb2.Status(code=error.status.value[0], message=error.message)
+    message = error.message[:_MAX_MESSAGE_CHARS]  # headers that are too long would replace the error by another
+    status = status_pb2.Status(code=error.status.value[0], message=message)
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN))
     if error.retry_after_s is not None:
         delay = Duration()
         delay.FromMilliseconds(round(error.retry_after_s * 1000))
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
-    await context.abort(error.status, error.message, ((_DETAILS_KEY, status.SerializeToString()),))
+    await context.abort(error.status, message, ((_DETAILS_KEY, status.SerializeToString()),))
     raise AssertionError("abort() always raises")
 
 

@@ -23,14 +23,18 @@ class VerifyRequest(_message.Message):
     def __init__(self, session: _Optional[_Union[VerifySession, _Mapping]] = ..., committed_token_ids: _Optional[_Iterable[int]] = ..., tree: _Optional[_Union[_tree_pb2.DraftTree, _Mapping]] = ..., draft_support: _Optional[_Union[_tree_pb2.SparseRows, _Mapping]] = ...) -> None: ...
 
 class VerifySession(_message.Message):
-    __slots__ = ("sampling", "acceptance_rule", "want_logprobs")
+    __slots__ = ("sampling", "acceptance_rule", "want_logprobs", "model", "vocabulary_fingerprint")
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     ACCEPTANCE_RULE_FIELD_NUMBER: _ClassVar[int]
     WANT_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VOCABULARY_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     sampling: _sampling_pb2.SamplingParams
     acceptance_rule: _sampling_pb2.AcceptanceRule
     want_logprobs: bool
-    def __init__(self, sampling: _Optional[_Union[_sampling_pb2.SamplingParams, _Mapping]] = ..., acceptance_rule: _Optional[_Union[_sampling_pb2.AcceptanceRule, str]] = ..., want_logprobs: _Optional[bool] = ...) -> None: ...
+    model: str
+    vocabulary_fingerprint: str
+    def __init__(self, sampling: _Optional[_Union[_sampling_pb2.SamplingParams, _Mapping]] = ..., acceptance_rule: _Optional[_Union[_sampling_pb2.AcceptanceRule, str]] = ..., want_logprobs: _Optional[bool] = ..., model: _Optional[str] = ..., vocabulary_fingerprint: _Optional[str] = ...) -> None: ...
 
 class VerifyReply(_message.Message):
     __slots__ = ("chosen_token_ids", "chosen_logprobs", "timings", "load", "target_probs", "outside_token_ids")

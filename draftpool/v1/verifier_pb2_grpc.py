@@ -56,7 +56,7 @@ class VerifierServicer:
         Every request gets exactly one reply, in order.
 
         Errors (reason in google.rpc.ErrorInfo): INVALID_ARGUMENT EMPTY_CONTEXT, CONTEXT_TOO_LONG, MALFORMED_TREE,
-        TOKEN_OUT_OF_VOCABULARY, BAD_PARAMETER, BROKEN_PROTOCOL; FAILED_PRECONDITION CONTEXT_LOST (open again
+        TOKEN_OUT_OF_VOCABULARY, BAD_PARAMETER, BROKEN_PROTOCOL; NOT_FOUND UNKNOWN_MODEL; FAILED_PRECONDITION CONTEXT_LOST (open again
         with the whole context); RESOURCE_EXHAUSTED NO_CAPACITY (google.rpc.RetryInfo says when);
         UNAVAILABLE DRAINING; UNIMPLEMENTED UNSUPPORTED.
         """

@@ -19,7 +19,7 @@ from verifier_service.session import Session
 from verifier_service.target import Target
 
 VOCAB_SIZE = 10
-NUM_SAMPLES = 4000
+NUM_SAMPLES = 3000
 BATCH = 200
 CONTEXT = [1, 2, 3]
 TREE = DraftTree((4, 5, 6), (-1, 0, -1))
@@ -45,7 +45,7 @@ def target() -> Target:
     )
     vocabulary = Vocabulary(tuple(bytes([65 + index]) for index in range(VOCAB_SIZE)), ())
     no_ids = torch.empty(0, dtype=torch.int64)
-    return Target(LlamaForCausalLM(config).eval(), "ten tokens", "", vocabulary, 32, no_ids)
+    return Target(LlamaForCausalLM(config).eval(), "ten tokens", "", vocabulary, 32, 0, no_ids)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from draftpool.engine_thread import EngineThread, Job
-from draftpool.errors import Draining, NoCapacity
+from draftpool.errors import ContextLost, Draining, NoCapacity
 
 
 class Square(Job[int]):
@@ -68,6 +68,18 @@ async def test_a_turn_that_fails_fails_its_jobs_and_nothing_else(thread) -> None
         await thread.submit(Square(-1))
     assert await thread.submit(Square(3)) == 9
     assert thread.num_waiting == 0
+
+
+async def test_nobody_is_blamed_for_a_turn_that_failed_with_several_jobs(engine, thread) -> None:
+    engine.gate.clear()
+    first = asyncio.create_task(thread.submit(Square(1)))
+    await asyncio.sleep(0.05)
+    both = [asyncio.create_task(thread.submit(Square(number))) for number in (-3, 2)]
+    await asyncio.sleep(0.05)
+    engine.gate.set()
+    assert await first == 1
+    for failed in await asyncio.gather(*both, return_exceptions=True):
+        assert isinstance(failed, ContextLost)
 
 
 async def test_a_full_queue_refuses_with_a_retry_hint(engine, thread) -> None:

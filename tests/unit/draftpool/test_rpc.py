@@ -38,6 +38,8 @@ class ScriptedDrafter(drafter_pb2_grpc.DrafterServicer):
                 for error_class in ERROR_CLASSES:
                     if error_class.reason == reason:
                         raise error_class("a precise sentence", retry_after_s=0.25)
+                if reason == "long":
+                    raise errors.BadParameter("x" * 50_000)
                 if reason == "bug":
                     raise KeyError("secret detail")
                 yield drafter_pb2.DraftReply()
@@ -138,8 +140,11 @@ async def test_health_and_reflection_answer() -> None:
     async with serving() as (address, _, _), open_channel(address) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         for name in ("", "draftpool.v1.Drafter"):
-            reply = await health.Check(health_pb2.HealthCheckRequest(service=name))
-            assert reply.status == health_pb2.HealthCheckResponse.SERVING
+            request = health_pb2.HealthCheckRequest(service=name)
+            assert (await health.Check(request)).status == health_pb2.HealthCheckResponse.SERVING
+            watch = health.Watch(request)
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+            watch.cancel()
         call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
         await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
         names = {service.name for service in (await call.read()).list_services_response.service}
@@ -151,3 +156,10 @@ async def test_an_address_in_use_is_a_clear_error() -> None:
     async with serving() as (address, _, _):
         with pytest.raises(errors.BadParameter, match="cannot listen on"):
             await serve([], ServerSettings(listen=address))
+
+
+async def test_a_message_of_any_length_keeps_its_error_intact() -> None:
+    async with serving() as (address, _, _):
+        error = from_rpc_error(await error_of(address, "long"))
+    assert type(error) is errors.BadParameter
+    assert error.message.startswith("xxx")

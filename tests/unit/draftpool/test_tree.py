@@ -54,6 +54,11 @@ def test_the_papers_tree_has_45_nodes() -> None:
     assert TreeShape((3, 2, 2, 1, 1)).num_nodes == 45
 
 
+def test_a_shape_can_be_kept_within_a_number_of_nodes() -> None:
+    shape = TreeShape((3, 2, 2, 1, 1))
+    assert [shape.within(limit).branching for limit in (45, 44, 9, 2)] == [(3, 2, 2, 1, 1), (3, 2, 2, 1), (3, 2), ()]
+
+
 def test_shapes_read_well() -> None:
     assert [str(shape) for shape in (NO_DRAFT, chain(3), TreeShape((3, 2)))] == ["no draft", "chain of 3", "(3,2)"]
 

@@ -23,14 +23,14 @@ VOCAB_SIZE = 272
 """256 bytes and the end of text; the ids from 257 on pad the embedding and stand for nothing."""
 
 
-def tiny_llama() -> LlamaForCausalLM:
+def tiny_llama(hidden_size: int = 32) -> LlamaForCausalLM:
     config = LlamaConfig(
         vocab_size=VOCAB_SIZE,
-        hidden_size=32,
+        hidden_size=hidden_size,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        intermediate_size=48,
+        intermediate_size=hidden_size * 3 // 2,
         max_position_embeddings=128,
         initializer_range=0.3,
         bos_token_id=256,
@@ -77,6 +77,14 @@ def save(model: PreTrainedModel, folder: Path) -> Path:
 def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(3)
     return save(tiny_llama(), tmp_path_factory.mktemp("models") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def bfloat16_llama(tmp_path_factory: pytest.TempPathFactory) -> Target:
+    """Wide enough that torch does not take its loops for very small products."""
+    torch.manual_seed(5)
+    folder = save(tiny_llama(hidden_size=128), tmp_path_factory.mktemp("models") / "wide-llama")
+    return load_target(str(folder), dtype="bfloat16")
 
 
 @pytest.fixture(scope="session")

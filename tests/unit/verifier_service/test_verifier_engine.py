@@ -93,6 +93,20 @@ def test_any_tree_gives_the_tokens_that_no_tree_gives(
     assert drafted == plain
 
 
+@pytest.mark.skipif(not torch.cpu.get_capabilities().get("avx512_bf16"), reason="other CPUs round otherwise")
+@pytest.mark.parametrize("params", [GREEDY, WARM], ids=["greedy", "warm"])
+def test_trees_change_no_token_in_bfloat16_either(
+    params, bfloat16_llama, make_engine, run_jobs, make_ids, make_tree
+) -> None:
+    engine, context = make_engine(bfloat16_llama), make_ids(6, 20)
+    plain = decode(engine, run_jobs, params, context, 90)
+
+    def draft(emitted):
+        return tree_with_hits(plain[len(emitted) :], len(emitted), make_tree)
+
+    assert decode(engine, run_jobs, params, context, 90, draft) == plain
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_history_of_advances_chooses_as_a_fresh_session_of_the_same_tokens(
