@@ -1,6 +1,6 @@
 """Prometheus metrics: where they are served, and how they are named.
 
-Each service defines its own beside the code that moves them: `draftpool_<service>_<what>[_<unit>][_total]`, for
+Each service defines its own beside the code that moves them: `draftpool_[<service>_]<what>[_<unit>][_total]`, for
 example `draftpool_verifier_sessions` or `draftpool_drafter_draft_seconds`. Those of the RPC layer are in
 `draftpool.rpc.interceptors`.
 """

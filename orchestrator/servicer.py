@@ -89,6 +89,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
             max_context_tokens=target.description.max_context_tokens,
             has_drafter=share is not None,
             shared_vocabulary=share or 0.0,
+            max_tree_nodes=target.description.max_tree_nodes,
         )
 
 

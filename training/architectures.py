@@ -17,6 +17,8 @@ class Architecture:
     """A key of `training.bpe.TOKENIZERS`."""
     residual_outputs: tuple[str, ...]
     """Suffixes of the matrices that write into the residual stream; they start at zero."""
+    num_windows: int = 8
+    """Windows in a training batch unless the command line says otherwise."""
 
 
 def tiny_llama() -> Architecture:
@@ -66,7 +68,7 @@ def tiny_mamba_drafter() -> Architecture:
         bos_token_id=None,
         eos_token_id=END_OF_TEXT_ID,
     )
-    return Architecture(config, "tiny-llama", ("out_proj.weight",))
+    return Architecture(config, "tiny-llama", ("out_proj.weight",), num_windows=4)
 
 
 ARCHITECTURES = {

@@ -70,8 +70,9 @@ Perplexities of models with different tokenizers do not compare; bits per byte d
     python -m training.train {name} --gsm8k gsm8k_train.jsonl --run-dir runs --tokens {total_tokens}
     python -m training.export {name} --gsm8k gsm8k_train.jsonl --run-dir runs
 
-Muon for hidden matrices and AdamW for the rest, bfloat16 autocast over float32 weights, warmup-stable-decay; see
-`training/`. The weights are licensed under Apache-2.0, like the project.
+Muon for hidden matrices and AdamW for the rest, bfloat16 autocast over float32 weights, warmup-stable-decay. The
+shipped weights come from a run that was steered on the way; `training/README.md` says how. They are licensed under
+Apache-2.0, like the project.
 """
 
 

@@ -137,7 +137,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--gsm8k", type=Path, required=True, help="GSM8K's training split (JSON lines)")
     parser.add_argument("--run-dir", type=Path, required=True, help="where all artefacts of training go")
     parser.add_argument("--tokens", type=int, required=True, help="the token budget of the whole run")
-    parser.add_argument("--windows", type=int, default=8, help="windows a step")
+    parser.add_argument("--windows", type=int, help="windows a step; the architecture has its own default")
     parser.add_argument("--window-length", type=int, default=256, help="tokens a window")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
@@ -154,7 +154,7 @@ def main() -> None:
     trainer = Trainer(
         model=build_model(architecture, arguments.seed),
         batches=MixtureBatches(load_corpus(arguments.gsm8k), tokenizer, arguments.seed),
-        shape=StepShape(arguments.windows, arguments.window_length),
+        shape=StepShape(arguments.windows or architecture.num_windows, arguments.window_length),
         path=checkpoint_path(arguments.run_dir, arguments.name),
     )
     signal.signal(signal.SIGTERM, trainer.request_stop)

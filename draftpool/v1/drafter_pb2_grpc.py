@@ -71,6 +71,7 @@ class DrafterServicer:
 
     def RegisterVocabulary(self, request, context):
         """Teach this replica a target's vocabulary. Safe to repeat; kept in memory, least recently used first out.
+        Errors: INVALID_ARGUMENT BAD_PARAMETER (the fingerprint is not that of the tokens).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -159,7 +159,7 @@ class ListModelsReply(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[ModelInfo, _Mapping]]] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
-    __slots__ = ("name", "architecture", "dtype", "num_parameters", "vocab_size", "max_context_tokens", "has_drafter", "shared_vocabulary")
+    __slots__ = ("name", "architecture", "dtype", "num_parameters", "vocab_size", "max_context_tokens", "has_drafter", "shared_vocabulary", "max_tree_nodes")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
@@ -168,6 +168,7 @@ class ModelInfo(_message.Message):
     MAX_CONTEXT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     HAS_DRAFTER_FIELD_NUMBER: _ClassVar[int]
     SHARED_VOCABULARY_FIELD_NUMBER: _ClassVar[int]
+    MAX_TREE_NODES_FIELD_NUMBER: _ClassVar[int]
     name: str
     architecture: str
     dtype: str
@@ -176,4 +177,5 @@ class ModelInfo(_message.Message):
     max_context_tokens: int
     has_drafter: bool
     shared_vocabulary: float
-    def __init__(self, name: _Optional[str] = ..., architecture: _Optional[str] = ..., dtype: _Optional[str] = ..., num_parameters: _Optional[int] = ..., vocab_size: _Optional[int] = ..., max_context_tokens: _Optional[int] = ..., has_drafter: _Optional[bool] = ..., shared_vocabulary: _Optional[float] = ...) -> None: ...
+    max_tree_nodes: int
+    def __init__(self, name: _Optional[str] = ..., architecture: _Optional[str] = ..., dtype: _Optional[str] = ..., num_parameters: _Optional[int] = ..., vocab_size: _Optional[int] = ..., max_context_tokens: _Optional[int] = ..., has_drafter: _Optional[bool] = ..., shared_vocabulary: _Optional[float] = ..., max_tree_nodes: _Optional[int] = ...) -> None: ...

@@ -57,7 +57,9 @@ class GenerationServicer:
 
         Errors (reason in google.rpc.ErrorInfo): INVALID_ARGUMENT EMPTY_CONTEXT, CONTEXT_TOO_LONG, BAD_PARAMETER,
         TOKEN_OUT_OF_VOCABULARY; NOT_FOUND UNKNOWN_MODEL; RESOURCE_EXHAUSTED NO_CAPACITY (google.rpc.RetryInfo
-        says when); UNAVAILABLE; DEADLINE_EXCEEDED; UNIMPLEMENTED UNSUPPORTED.
+        says when); UNAVAILABLE (no verifier in several attempts; google.rpc.RetryInfo may say when);
+        DEADLINE_EXCEEDED; FAILED_PRECONDITION CONTEXT_LOST (the target lost the session again and again);
+        UNIMPLEMENTED UNSUPPORTED; INTERNAL (a bug; the message names the request id).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
