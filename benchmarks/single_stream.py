@@ -30,7 +30,7 @@ from draftpool.tree import chain
 
 VARIANTS: dict[str, TreeShape | None] = {
     "no draft": NO_DRAFT,
-    "chain of 3": chain(3),
+    "chain of 4": chain(4),
     "(3,2,2,1,1)": TreeShape((3, 2, 2, 1, 1)),
     "bandit": None,
 }

@@ -114,6 +114,7 @@ class DraftSource:
         reply, elapsed_us = await stream.exchange(message, num_tokens=len(token_ids))
         tree = tree_from_wire(reply.tree)
         self._check(tree, shape)
+        self._pause_s = _FIRST_PAUSE_S
         busy_us = min(elapsed_us, reply.timings.queue_us + reply.timings.draft_us)  # clocks differ
         return Draft(tree, busy_us, elapsed_us, is_new)
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 
 import grpc
 from tokenizers import Tokenizer
@@ -54,8 +55,9 @@ class Target:
 
     @cached_property
     def max_prompt_bytes(self) -> int:
-        """No text beyond this can have few enough tokens."""
-        return self.description.max_context_tokens * max(map(len, self.vocabulary.token_bytes))
+        """No text beyond this can have few enough tokens, special ones written out among them."""
+        added = (token.content.encode() for token in self.tokenizer.get_added_tokens_decoder().values())
+        return self.description.max_context_tokens * max(map(len, chain(self.vocabulary.token_bytes, added)))
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of a prompt, with the special tokens that the tokenizer puts around it.
@@ -155,14 +157,15 @@ class Fleet:
         """Put a replica into its target's pool, and out of any other; replicas of one name must be alike."""
         for target in self.targets.values():
             target.replicas = [known for known in target.replicas if known is not replica]
-        target = self.targets.get(described.name, described)
-        if not target.is_up:
+        target = self.targets.setdefault(described.name, described)  # running requests hold the known one
+        if target.identity != described.identity:
+            if target.is_up:
+                raise UnknownModel(
+                    f"it serves {described.name!r} otherwise than the replicas already known, {described.identity} and "
+                    f"not {target.identity}"
+                )
+            target.replicas.clear()  # running requests still hold it, and must not meet its successor
             target = self.targets[described.name] = described
-        elif target.identity != described.identity:
-            raise UnknownModel(
-                f"it serves {described.name!r} otherwise than the replicas already known, {described.identity} and "
-                f"not {target.identity}"
-            )
         target.replicas.append(replica)
         replica.is_up = True
         log.info("verifier %s serves %s", replica.address, target.name)

@@ -143,8 +143,8 @@ class Generation:
         return TreeShape(shape.branching[: num_wanted - 1])
 
     def _learn(self, shape: TreeShape, draft: Draft, num_tokens: int, round_us: int) -> None:
-        if shape.depth > 0 and draft.tree.num_nodes == 0:
-            return  # the drafter failed; that is no property of the shape
+        if shape.depth > 0 and draft.elapsed_us == 0:
+            return  # no drafter answered; that is no property of the shape
         self._bandit.observe(RoundOutcome(shape, num_tokens, round_us / 1e6, draft.elapsed_us / 1e6))
 
     def _commit(self, path: AcceptedPath, verdict: Verdict) -> list[TextToken]:

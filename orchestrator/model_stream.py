@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 
-from draftpool.errors import Unavailable
+from draftpool.errors import DraftpoolError, InternalError, Unavailable
 from draftpool.rpc.interceptors import REQUEST_ID_KEY, request_id
 from draftpool.rpc.status import from_rpc_error
 from orchestrator.replicas import Replica
@@ -60,7 +60,9 @@ class ModelStream(Generic[ReplyT]):
             await self._call.write(message)
             reply = await self._call.read()
             if reply is grpc.aio.EOF:
-                raise Unavailable(f"{self.replica.address} ended the session")
+                raise self._ended()
+            if reply is None:  # grpc's way to say that the bytes could not be parsed
+                raise InternalError(f"{self.replica.address} answered what is no reply")
         except grpc.aio.AioRpcError as error:
             self.close()
             raise from_rpc_error(error) from None
@@ -81,7 +83,12 @@ class ModelStream(Generic[ReplyT]):
             self.replica.num_streams -= 1
             self._call.cancel()
 
-    async def _ending(self) -> Exception:
+    def _ended(self) -> Unavailable:
+        return Unavailable(f"{self.replica.address} ended the session")
+
+    async def _ending(self) -> DraftpoolError:
         code, details = await self._call.code(), await self._call.details()
+        if code is grpc.StatusCode.OK:
+            return self._ended()
         trailing = await self._call.trailing_metadata()
         return from_rpc_error(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details))

@@ -4,6 +4,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from draftpool import errors
+from draftpool.choice import coupled_scores, gumbel_rows
+from draftpool.noise import GumbelRows
 from draftpool.sampling import SamplingParams
 from draftpool.tree import EMPTY_TREE, DraftTree
 from verifier_service.attention import TREE_ATTENTION
@@ -38,6 +40,15 @@ def tree_with_hits(continuation, seed, make_tree) -> DraftTree:
             parents.append(parent)
         parent = node
     return DraftTree(tuple(token_ids), tuple(parents))
+
+
+def own_logits(target, token_ids) -> torch.Tensor:
+    """(1, V) after the last token, by transformers' plain attention."""
+    target.model.set_attn_implementation("eager")
+    with torch.inference_mode():
+        logits = target.model(input_ids=torch.tensor([token_ids])).logits[:, -1]
+    target.model.set_attn_implementation(TREE_ATTENTION)
+    return logits.index_fill(1, target.unused_ids, -torch.inf)
 
 
 def decode(engine, run_jobs, params, context, num_tokens, make_draft=None) -> list[int]:
@@ -131,6 +142,19 @@ def test_any_history_of_advances_chooses_as_a_fresh_session_of_the_same_tokens(
     assert engine.num_used_slots == 0
 
 
+def test_the_noise_of_a_choice_is_that_of_its_place_in_the_text(
+    target, make_engine, run_jobs, make_ids, make_tree
+) -> None:
+    """As `draftpool.noise` says: the token chosen after n tokens has position n. A drafter counts on it."""
+    context, tree = make_ids(12, 9), make_tree(12, 8)
+    (verdict,) = run_jobs(make_engine(target), VerifyJob(Session(WILD, 272), context, tree))
+    noise = GumbelRows(WILD.seed, 272)
+    for node, chosen in enumerate(verdict.chosen_token_ids, start=-1):
+        text = [*context, *(tree.token_ids[ancestor] for ancestor in tree.ancestors(node))]
+        scores = coupled_scores(own_logits(target, text), WILD, gumbel_rows(noise, [len(text)]))
+        assert scores.argmax().item() == chosen
+
+
 @pytest.mark.parametrize("chunk", [1, 3, 16])
 def test_chunked_prefill_equals_whole_prefill(target, chunk, make_engine, run_jobs, make_ids, make_tree) -> None:
     context, tree = make_ids(8, 40), make_tree(8, 10)
@@ -173,10 +197,7 @@ def test_log_probabilities_are_those_of_the_model_itself(target, make_engine, ru
     context = make_ids(9, 5)
     job = VerifyJob(Session(WARM, 272), context, want_logprobs=True)
     (verdict,) = run_jobs(make_engine(target), job)
-    target.model.set_attn_implementation("eager")
-    logits = target.model(input_ids=torch.tensor([context])).logits[0, -1].index_fill(0, target.unused_ids, -torch.inf)
-    target.model.set_attn_implementation(TREE_ATTENTION)
-    expected = logits.log_softmax(-1)[verdict.chosen_token_ids[0]].item()
+    expected = own_logits(target, context).log_softmax(-1)[0, verdict.chosen_token_ids[0]].item()
     assert verdict.chosen_logprobs == pytest.approx((expected,), abs=1e-4)
 
 

@@ -1,0 +1,60 @@
+"""Requests against the fake services."""
+
+from dataclasses import dataclass, field
+
+from draftpool.sampling import SamplingParams
+from draftpool.tree import TreeShape, chain
+from orchestrator.bandit import RoundOutcome, TreeBandit, measured_cost
+from orchestrator.drafting import DraftSource
+from orchestrator.fleet import Fleet, Target
+from orchestrator.generation import Generation, Limits, Round
+from orchestrator.verifying import VerifySource
+
+GREEDY = SamplingParams(temperature=0)
+CHAIN = chain(3)
+
+
+@dataclass
+class AttentiveBandit(TreeBandit):
+    """Remembers what it was taught."""
+
+    lessons: list[RoundOutcome] = field(default_factory=list)
+
+    def observe(self, outcome: RoundOutcome) -> None:
+        self.lessons.append(outcome)
+        super().observe(outcome)
+
+
+def bandit(*arms: TreeShape) -> AttentiveBandit:
+    return AttentiveBandit(arms, measured_cost, 0.1)
+
+
+def generation(
+    fleet: Fleet,
+    *,
+    target: Target | None = None,
+    shape: TreeShape | None = CHAIN,
+    max_new_tokens: int = 12,
+    taught: TreeBandit | None = None,
+    draft_timeout_s: float = 2.0,
+) -> Generation:
+    """Goes on from "a"; each full round of the default shape commits 4 tokens."""
+    target = target or fleet.target("alphabet")
+    return Generation(
+        [0],
+        vocabulary=target.vocabulary,
+        limits=Limits(max_new_tokens),
+        drafts=DraftSource(fleet, target, GREEDY, timeout_s=draft_timeout_s),
+        verifier=VerifySource(target, GREEDY, want_logprobs=False, timeout_s=None),
+        bandit=taught or bandit(),
+        fixed_shape=shape,
+    )
+
+
+async def run(started: Generation) -> tuple[str, list[Round]]:
+    rounds = [round_ async for round_ in started.rounds()]
+    return text_of(rounds), rounds
+
+
+def text_of(rounds: list[Round]) -> str:
+    return "".join(token.text for round_ in rounds for token in round_.tokens)

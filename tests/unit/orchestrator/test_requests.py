@@ -1,0 +1,139 @@
+"""What is asked for is checked before it costs anything."""
+
+import pytest
+
+from draftpool.errors import BadParameter, ContextTooLong, EmptyContext, TokenOutOfVocabulary, Unsupported
+from draftpool.tree import NO_DRAFT, TreeShape
+from draftpool.v1 import generation_pb2, sampling_pb2, tree_pb2, verifier_pb2
+from draftpool.wire import shape_to_wire
+from orchestrator.fleet import Target
+from orchestrator.requests import CheckedRequest, check_request
+from tests.unit.orchestrator.fake_services import VOCABULARY, tokenizer
+
+
+class CountingTarget(Target):
+    """Counts how often it had to tokenise."""
+
+    num_encoded = 0
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        self.num_encoded += 1
+        return super().encode(text)
+
+
+@pytest.fixture
+def target() -> CountingTarget:
+    described = verifier_pb2.DescribeVerifierReply(model="alphabet", max_context_tokens=20, max_tree_nodes=16)
+    return CountingTarget(described, VOCABULARY, tokenizer())
+
+
+async def check(target: Target, **fields: object) -> CheckedRequest:
+    return await check_request(generation_pb2.GenerateRequest(**({"text": "abc"} | fields)), target)
+
+
+def ids(*token_ids: int) -> dict[str, object]:
+    """Takes the place of the text: the last of a oneof's fields wins."""
+    return {"token_ids": generation_pb2.TokenIds(ids=token_ids)}
+
+
+async def test_a_text_is_encoded_and_token_ids_are_taken_as_they_are(target: Target) -> None:
+    assert (await check(target, text="hello")).prompt_token_ids == (7, 4, 11, 11, 14)
+    assert (await check(target, **ids(7, 26, 4))).prompt_token_ids == (7, 26, 4)
+
+
+async def test_special_tokens_written_out_are_tokens_and_make_no_prompt_too_long(target: Target) -> None:
+    assert (await check(target, text="</s>" * 19)).prompt_token_ids == (26,) * 19
+
+
+async def test_a_text_that_cannot_fit_is_refused_without_tokenising_it(target: CountingTarget) -> None:
+    with pytest.raises(ContextTooLong, match="bytes"):
+        await check(target, text="a" * (target.max_prompt_bytes + 1))
+    assert target.num_encoded == 0
+    with pytest.raises(ContextTooLong, match="has 80 tokens; alphabet takes 20"):
+        await check(target, text="a" * target.max_prompt_bytes)
+    assert target.num_encoded == 1
+
+
+@pytest.mark.parametrize("num_tokens", [20, 21, 10_000])
+async def test_a_prompt_leaves_room_for_a_token(num_tokens: int, target: Target) -> None:
+    with pytest.raises(ContextTooLong):
+        await check(target, **ids(*[1] * num_tokens))
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        generation_pb2.GenerateRequest(),
+        generation_pb2.GenerateRequest(text=""),
+        generation_pb2.GenerateRequest(token_ids=generation_pb2.TokenIds()),
+    ],
+    ids=["unset", "no text", "no ids"],
+)
+async def test_a_prompt_is_not_empty(request_: generation_pb2.GenerateRequest, target: Target) -> None:
+    with pytest.raises(EmptyContext):
+        await check_request(request_, target)
+
+
+async def test_token_ids_are_the_targets(target: Target) -> None:
+    assert (await check(target, **ids(26))).prompt_token_ids == (26,)
+    with pytest.raises(TokenOutOfVocabulary, match="27 is not below alphabet's 27 ids"):
+        await check(target, **ids(1, 27))
+
+
+@pytest.mark.parametrize(("asked", "granted"), [(1, 1), (17, 17), (18, 17), (2**32 - 1, 17), (None, 17)])
+async def test_no_more_new_tokens_are_granted_than_there_is_room_for(
+    asked: int | None, granted: int, target: Target
+) -> None:
+    assert (await check(target, max_new_tokens=asked)).limits.max_new_tokens == granted
+
+
+async def test_at_least_one_new_token_must_be_wanted(target: Target) -> None:
+    with pytest.raises(BadParameter, match="max_new_tokens"):
+        await check(target, max_new_tokens=0)
+
+
+async def test_as_many_and_as_long_stop_strings_as_the_contract_says_are_taken(target: Target) -> None:
+    stop = ["é" * 1000, *"abcdefghijklmno"]
+    assert (await check(target, stop=stop)).limits.stop == tuple(stop)
+
+
+@pytest.mark.parametrize("stop", [["a"] * 17, [""], ["a", ""], ["a" * 1001]], ids=len)
+async def test_other_stop_strings_are_refused(stop: list[str], target: Target) -> None:
+    with pytest.raises(BadParameter, match="stop string"):
+        await check(target, stop=stop)
+
+
+async def test_a_request_without_a_seed_gets_one_and_a_seed_that_was_sent_is_kept(target: Target) -> None:
+    drawn = {(await check(target)).params.seed for _ in range(4)}
+    assert len(drawn) == 4
+    assert (await check(target, sampling=sampling_pb2.SamplingParams(seed=2**64 - 1))).params.seed == 2**64 - 1
+
+
+async def test_drafting_is_left_to_the_bandit_unless_it_is_off_or_a_shape_is_asked_for(target: Target) -> None:
+    shape = TreeShape((3, 2))
+    policy = shape_to_wire(shape)
+    assert (await check(target)).fixed_shape is None
+    assert (await check(target, drafting=generation_pb2.Drafting(off=False))).fixed_shape is None
+    assert (await check(target, drafting=generation_pb2.Drafting(off=True))).fixed_shape == NO_DRAFT
+    assert (await check(target, drafting=generation_pb2.Drafting(policy=policy))).fixed_shape == shape
+
+
+async def test_a_shape_that_the_target_cannot_verify_is_refused(target: Target) -> None:
+    policy = shape_to_wire(TreeShape((4, 4)))
+    with pytest.raises(BadParameter, match="has 20 nodes; alphabet verifies at most 16"):
+        await check(target, drafting=generation_pb2.Drafting(policy=policy))
+
+
+@pytest.mark.parametrize(
+    "unsupported",
+    [
+        {"acceptance_rule": sampling_pb2.ACCEPTANCE_RULE_REJECTION},
+        {"drafting": generation_pb2.Drafting(policy=tree_pb2.TreePolicy())},
+    ],
+    ids=["rule", "policy"],
+)
+async def test_what_this_version_does_not_have_is_refused_as_such(
+    unsupported: dict[str, object], target: Target
+) -> None:
+    with pytest.raises(Unsupported):
+        await check(target, **unsupported)
