@@ -22,9 +22,9 @@ from draftpool.cli.stack import Stack
 from draftpool.cli.threads import num_physical_cores
 from draftpool.client import NO_DRAFT, Client, Completion, GenerateOptions, Model, TreeShape
 
-DEFAULT_SHAPE = "2,2,1,1"
-DEFAULT_DTYPE = "float32"
 LEARNED = "learned"
+DEFAULT_SHAPE = LEARNED
+DEFAULT_DTYPE = "float32"
 
 _SEED = 7
 

@@ -11,7 +11,7 @@ from draftpool.client import Client
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def stack() -> AsyncIterator[Stack]:
-    async with Stack(StackPlan(dtype="float32")) as running:
+    async with Stack(StackPlan(dtype="float32", has_metrics=True)) as running:
         yield running
 
 

@@ -1,31 +1,42 @@
-"""Looking into running services from outside."""
+"""Looking into running services from outside, by the gauges that an operator would look at."""
 
 import asyncio
+from urllib.request import urlopen
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from draftpool.cli.stack import Stack
-from draftpool.rpc.channel import open_channel
-from draftpool.v1 import drafter_pb2, drafter_pb2_grpc, verifier_pb2, verifier_pb2_grpc
 
 QUESTION = "Question: Tom has 12 marbles. He buys 3 bags of 8 marbles each. How many marbles does he have?\nAnswer:"
+
+_SESSIONS = {"draftpool_drafter_sessions", "draftpool_verifier_sessions"}
+_MEMORY = {"draftpool_drafter_state_slots_used", "draftpool_verifier_kv_slots_used"}
+
+
+def _gauges(address: str) -> dict[str, float]:
+    with urlopen(f"http://{address}/metrics") as page:
+        families = text_string_to_metric_families(page.read().decode())
+        return {sample.name: sample.value for family in families for sample in family.samples if not sample.labels}
+
+
+async def _total(stack: Stack, names: set[str]) -> float:
+    pages = await asyncio.gather(*(asyncio.to_thread(_gauges, address) for address in stack.metrics.values()))
+    return sum(value for gauges in pages for name, value in gauges.items() if name in names)
 
 
 async def open_sessions(stack: Stack) -> int:
     """Sessions that the model services hold, all together."""
-    total = 0
-    for address in stack.drafters:
-        async with open_channel(address) as channel:
-            drafter = await drafter_pb2_grpc.DrafterStub(channel).Describe(drafter_pb2.DescribeDrafterRequest())
-            total += drafter.load.num_sessions
-    for address in stack.verifiers.values():
-        async with open_channel(address) as channel:
-            verifier = await verifier_pb2_grpc.VerifierStub(channel).Describe(verifier_pb2.DescribeVerifierRequest())
-            total += verifier.load.num_sessions
-    return total
+    return int(await _total(stack, _SESSIONS))
 
 
-async def all_sessions_are_freed(stack: Stack, within_s: float = 2.0) -> bool:
-    """Whether the services come to hold nothing."""
+async def held_memory(stack: Stack) -> int:
+    """State slots and KV slots in use, all together."""
+    return int(await _total(stack, _MEMORY))
+
+
+async def all_sessions_are_freed(stack: Stack, within_s: float = 5.0) -> bool:
+    """Whether the services come to hold nothing: no session, no recurrent state, no keys and values."""
     async with asyncio.timeout(within_s):
-        while await open_sessions(stack):
+        while await _total(stack, _SESSIONS | _MEMORY):
             await asyncio.sleep(0.02)
     return True

@@ -16,7 +16,7 @@ from draftpool.client import NO_DRAFT, Client, TreeShape
 from draftpool.rpc.channel import open_channel
 from draftpool.rpc.status import from_rpc_error
 from draftpool.v1 import drafter_pb2, drafter_pb2_grpc, sampling_pb2, tree_pb2, verifier_pb2, verifier_pb2_grpc
-from tests.integration.probes import QUESTION, all_sessions_are_freed, open_sessions
+from tests.integration.probes import QUESTION, all_sessions_are_freed, held_memory, open_sessions
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -118,6 +118,7 @@ async def test_an_abandoned_generation_frees_both_sessions(client: Client, stack
     for _ in range(12):
         await anext(generation)
     assert await open_sessions(stack) == 2
+    assert await held_memory(stack) > len(QUESTION) // 8
     await generation.aclose()
     assert await all_sessions_are_freed(stack)
 
