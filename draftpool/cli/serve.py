@@ -11,7 +11,6 @@ from typing import Any
 
 import typer
 from pydantic_settings import BaseSettings
-from verifier_service.settings import VerifierSettings
 
 from drafter_service.settings import DrafterSettings
 from draftpool.cli.options import settings_from, with_options_of
@@ -21,6 +20,7 @@ from draftpool.errors import DraftpoolError, ModelNotServable
 from draftpool.logs import configure_logging
 from draftpool.settings import ServerSettings
 from orchestrator.settings import OrchestratorSettings
+from verifier_service.settings import VerifierSettings
 
 _OWN_PACKAGES = {"draftpool", "drafter_service", "orchestrator", "verifier_service"}
 
