@@ -20,14 +20,21 @@ SHORT_SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128,
 
 @contextmanager
 def metrics_endpoint(listen: str | None) -> Iterator[None]:
-    """Serve /metrics on `host:port` for as long as the context lasts; do nothing for None."""
+    """Serve /metrics on `host:port` for as long as the context lasts; do nothing for None.
+
+    Raises:
+        BadParameter: that is no address, or it is taken.
+    """
     if listen is None:
         yield
         return
     host, _, port = listen.rpartition(":")
     if not port.isdigit():
         raise BadParameter(f"metrics address must be host:port, got {listen!r}")
-    server, thread = start_http_server(int(port), addr=host or "0.0.0.0")
+    try:
+        server, thread = start_http_server(int(port), addr=host or "0.0.0.0")
+    except (OSError, OverflowError) as error:
+        raise BadParameter(f"cannot serve metrics on {listen}: {error}") from None
     try:
         yield
     finally:

@@ -19,6 +19,8 @@ from draftpool.settings import ServerSettings
 
 log = logging.getLogger(__name__)
 
+_MAX_PORT = 65535
+
 
 @dataclass(frozen=True)
 class Service:
@@ -78,7 +80,10 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
 
 
 async def _bind(server: grpc.aio.Server, listen: str) -> str:
+    requested_port = listen.rpartition(":")[2]
     try:
+        if requested_port.isdigit() and int(requested_port) > _MAX_PORT:  # gRPC would wrap it around
+            raise RuntimeError(f"ports end at {_MAX_PORT}")
         port = server.add_insecure_port(listen)
     except RuntimeError as error:
         await server.stop(None)

@@ -163,3 +163,9 @@ async def test_a_message_of_any_length_keeps_its_error_intact() -> None:
         error = from_rpc_error(await error_of(address, "long"))
     assert type(error) is errors.BadParameter
     assert error.message.startswith("xxx")
+
+
+@pytest.mark.parametrize("settings", [{"listen": "127.0.0.1:99999"}, {"metrics_listen": "127.0.0.1:99999"}])
+async def test_a_port_that_does_not_exist_is_a_clear_error(settings: dict) -> None:
+    with pytest.raises(errors.BadParameter, match="99999"):
+        await serve([], ServerSettings(**settings))
