@@ -19,7 +19,7 @@ demo: install ## bring everything up on loopback, answer built-in prompts, print
 test: install ## everything that CI runs as tests
 	$(BIN)/python -m pytest
 
-bench: install ## the README's table; DATA is a JSON-lines file of GSM8K problems
+bench: install ## the README's table; DATA is a JSON-lines file of GSM8K problems, without it the demo's few prompts
 	$(BIN)/python -m benchmarks.single_stream $(if $(DATA),--prompts $(DATA),)
 
 proto: install ## regenerate the stubs in draftpool/v1

@@ -21,7 +21,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.baseline import TransformersBaseline
-from benchmarks.prompts import gsm8k_prompts
+from benchmarks.prompts import load_prompts
 from draftpool.cli.plan import EMBEDDED_TARGETS, StackPlan
 from draftpool.cli.stack import Stack
 from draftpool.client import NO_DRAFT, Client, TreeShape
@@ -99,7 +99,9 @@ async def run(targets: tuple[str, ...], prompts: list[str], max_new_tokens: int,
 
 
 def main(
-    prompts: Annotated[Path, typer.Option(help="GSM8K problems, JSON lines with a `question`.")],
+    prompts: Annotated[
+        Path | None, typer.Option(help="GSM8K problems, JSON lines with a `question`; without it the demo's prompts.")
+    ] = None,
     target: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
     num_prompts: Annotated[int, typer.Option(help="How many of them.")] = 100,
     max_new_tokens: Annotated[int, typer.Option(help="Tokens generated for each.")] = 128,
@@ -108,14 +110,15 @@ def main(
 ) -> None:
     """Compare and print; in float32 any difference is an exit status of 1."""
     targets = tuple(target or EMBEDDED_TARGETS)
-    differences = asyncio.run(run(targets, gsm8k_prompts(prompts, num_prompts), max_new_tokens, dtype))
+    texts = load_prompts(prompts, num_prompts)
+    differences = asyncio.run(run(targets, texts, max_new_tokens, dtype))
     table = Table("target", "compared", "prompts that differ", "largest logit gap there")
     for name in targets:
         for pair in ("transformers, no draft", "no draft, drafted"):
             found = [d for d in differences if d.target == name and d.pair == pair]
             gap = max((difference.logit_gap for difference in found), default=None)
-            table.add_row(name, pair, f"{len(found)} of {num_prompts}", "-" if gap is None else f"{gap:.4f}")
-    Console().print(f"{num_prompts} prompts, up to {max_new_tokens} new tokens, greedy, {dtype}", table)
+            table.add_row(name, pair, f"{len(found)} of {len(texts)}", "-" if gap is None else f"{gap:.4f}")
+    Console().print(f"{len(texts)} prompts, up to {max_new_tokens} new tokens, greedy, {dtype}", table)
     if json_path is not None:
         json_path.write_text(json.dumps([asdict(difference) for difference in differences], indent=2))
     if differences and dtype == "float32":

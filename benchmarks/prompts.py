@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from draftpool.cli.demo_prompts import PROMPTS
 
-def gsm8k_prompts(path: Path, num_prompts: int) -> list[str]:
-    """The first problems of a GSM8K file (JSON lines with a `question`), in the form the embedded models know."""
+
+def load_prompts(path: Path | None, num_prompts: int) -> list[str]:
+    """At most so many prompts: the first problems of a GSM8K file (JSON lines with a `question`), in the form that the
+    embedded models know; without a file the demo's own few.
+    """
+    if path is None:
+        return list(PROMPTS[:num_prompts])
     with path.open(encoding="utf-8") as lines:
         problems = [json.loads(line) for _, line in zip(range(num_prompts), lines, strict=False)]
-    return [question_prompt(problem["question"]) for problem in problems]
-
-
-def question_prompt(question: str) -> str:
-    return f"Question: {question}\nAnswer:"
+    return [f"Question: {problem['question']}\nAnswer:" for problem in problems]

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.baseline import TransformersBaseline
-from benchmarks.prompts import gsm8k_prompts
+from benchmarks.prompts import load_prompts
 from draftpool.cli.plan import EMBEDDED_TARGETS, StackPlan
 from draftpool.cli.stack import Stack
 from draftpool.client import NO_DRAFT, Client, Completion, TreeShape
@@ -150,7 +150,9 @@ async def run(plan: StackPlan, conditions: Conditions, dtype: str) -> list[dict[
 
 
 def main(
-    prompts: Annotated[Path, typer.Option(help="GSM8K problems, JSON lines with a `question`.")],
+    prompts: Annotated[
+        Path | None, typer.Option(help="GSM8K problems, JSON lines with a `question`; without it the demo's prompts.")
+    ] = None,
     num_prompts: Annotated[int, typer.Option(help="How many of them.")] = 20,
     max_new_tokens: Annotated[int, typer.Option(help="Tokens generated for each.")] = 128,
     num_warmups: Annotated[int, typer.Option(help="Prompts before counting begins.")] = 4,
@@ -159,10 +161,11 @@ def main(
 ) -> None:
     """Measure and print the table."""
     plan = StackPlan(targets=EMBEDDED_TARGETS, dtype=dtype)
-    conditions = Conditions(gsm8k_prompts(prompts, num_prompts), max_new_tokens, num_warmups)
+    conditions = Conditions(load_prompts(prompts, num_prompts), max_new_tokens, num_warmups)
     rows = asyncio.run(run(plan, conditions, dtype))
+    source = "GSM8K" if prompts is not None else "demo"
     caption = (
-        f"{num_prompts} GSM8K prompts, up to {max_new_tokens} new tokens, {dtype}, threads: verifier "
+        f"{len(conditions.prompts)} {source} prompts, up to {max_new_tokens} new tokens, {dtype}, threads: verifier "
         f"{plan.threads.verifier}, drafter {plan.threads.drafter}; medians over prompts, variants interleaved"
     )
     Console(width=150).print(table_of(rows, caption))
