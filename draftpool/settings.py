@@ -27,9 +27,6 @@ class ServerSettings(BaseSettings):
     drain_grace_s: float = Field(
         30.0, ge=0, description="After SIGTERM, how long running requests may go on, in seconds."
     )
-    max_message_bytes: int = Field(
-        64 * 2**20, gt=0, description="Largest message taken or sent; a big tokenizer is tens of megabytes."
-    )
     exit_with_parent: bool = Field(
         False, description="Stop when standard input closes, so that a starter that dies leaves no orphan."
     )

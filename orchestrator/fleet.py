@@ -79,8 +79,8 @@ class Fleet:
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
         """Visit every replica once, then keep visiting until the context ends; channels are closed with it."""
-        await asyncio.gather(*map(self._visit_verifier, self._verifiers))
-        await asyncio.gather(*map(self._visit_drafter, self.drafters))
+        await asyncio.gather(*(_guarded(self._visit_verifier, replica) for replica in self._verifiers))
+        await asyncio.gather(*(_guarded(self._visit_drafter, replica) for replica in self.drafters))
         visits = [
             *(asyncio.create_task(self._keep_visiting(self._visit_verifier, replica)) for replica in self._verifiers),
             *(asyncio.create_task(self._keep_visiting(self._visit_drafter, replica)) for replica in self.drafters),
@@ -122,10 +122,7 @@ class Fleet:
         """A task of its own for each replica: one that hangs delays no other."""
         while True:
             await asyncio.sleep(self._refresh_s)
-            try:
-                await visit(replica)
-            except Exception:
-                log.exception("a bug while visiting %s", replica.address)
+            await _guarded(visit, replica)
 
     async def _visit_verifier(self, replica: VerifierReplica) -> None:
         if not replica.is_up:
@@ -181,6 +178,14 @@ class Fleet:
         replica.shared_vocabulary.clear()  # it may have restarted
         replica.is_up = True
         log.info("drafter %s runs %s", replica.address, replica.description.model)
+
+
+async def _guarded(visit: Callable[[R], Awaitable[None]], replica: R) -> None:
+    """A replica that answers something odd must not end the watching, nor the start."""
+    try:
+        await visit(replica)
+    except Exception:
+        log.exception("a bug while visiting %s", replica.address)
 
 
 def _target(description: verifier_pb2.DescribeVerifierReply) -> Target:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from draftpool.errors import ContextLost, InternalError, NoCapacity, Unavailable, UnknownModel
+from draftpool.errors import ContextLost, DraftpoolError, InternalError, NoCapacity, Unavailable, UnknownModel
 from draftpool.sampling import SamplingParams
 from draftpool.tree import DraftTree
 from draftpool.v1 import verifier_pb2
@@ -59,23 +59,27 @@ class VerifySource:
         Raises:
             DraftpoolError: the request is at fault, or no replica could be had in several attempts.
         """
-        for attempt in range(1, _MAX_ATTEMPTS + 1):
+        for attempt in range(1, _MAX_ATTEMPTS):
             try:
                 return await self._ask(token_ids, tree)
             except (Unavailable, ContextLost, NoCapacity, UnknownModel) as error:
-                self._drop(error)
-                if attempt == _MAX_ATTEMPTS:
-                    raise
                 log.warning("verifier lost, attempt %d of %d: %s", attempt, _MAX_ATTEMPTS, error.message)
-                error_pause_s = max(_PAUSE_S * (attempt - 1), error.retry_after_s or 0)
-            await asyncio.sleep(error_pause_s)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+                pause_s = max(_PAUSE_S * (attempt - 1), error.retry_after_s or 0)
+            await asyncio.sleep(pause_s)
+        return await self._ask(token_ids, tree)
 
     def close(self) -> None:
         if self._stream is not None:
             self._stream.close()
 
     async def _ask(self, token_ids: Sequence[int], tree: DraftTree) -> Verdict:
+        try:
+            return await self._exchange(token_ids, tree)
+        except DraftpoolError as error:
+            self._drop(error)
+            raise
+
+    async def _exchange(self, token_ids: Sequence[int], tree: DraftTree) -> Verdict:
         stream = self._stream or self._open()
         is_new = stream.is_new
         message = verifier_pb2.VerifyRequest(
@@ -109,7 +113,8 @@ class VerifySource:
         self._stream = ModelStream(replica, replica.stub.Verify, timeout_s)
         return self._stream
 
-    def _drop(self, error: Exception) -> None:
+    def _drop(self, error: DraftpoolError) -> None:
+        """End the session; a replica that is gone is out until it has described itself again."""
         if self._stream is not None:
             if isinstance(error, Unavailable | UnknownModel):
                 self._stream.replica.is_up = False

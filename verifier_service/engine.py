@@ -67,7 +67,6 @@ class Verdict:
         chosen_logprobs: as long where asked for, else empty.
         queue_us: from the job's creation until the engine took it up.
         verify_us: from then until the tokens were chosen, batch mates included.
-        forward_us: of that, inside the model.
         num_passes: forward passes it took.
         num_computed_tokens: tokens computed for it, nodes included.
     """
@@ -76,7 +75,6 @@ class Verdict:
     chosen_logprobs: tuple[float, ...]
     queue_us: int
     verify_us: int
-    forward_us: int
     num_passes: int
     num_computed_tokens: int
 
@@ -99,7 +97,6 @@ class VerifyJob(Job[Verdict]):
         self.want_logprobs = want_logprobs
         self.created_ns = time.perf_counter_ns()
         self.started_ns: int | None = None
-        self.forward_ns = 0
         self.num_passes = 0
         self.num_computed_tokens = 0
 
@@ -165,12 +162,9 @@ class TargetEngine:
     def _compute(self, planned: Sequence[tuple[VerifyJob, Chunk]]) -> Tensor:
         """(R, V): logits of the rows that choose, chunk after chunk; the cache then holds all that was planned."""
         packed = pack([chunk for _, chunk in planned], self._pool)
-        begun_ns = time.perf_counter_ns()
         logits = self._target.forward(packed)
-        forward_ns = time.perf_counter_ns() - begun_ns
         for job, chunk in planned:
             chunk.session.num_cached += chunk.num_committed
-            job.forward_ns += forward_ns
             job.num_passes += 1
             job.num_computed_tokens += chunk.num_tokens
         return logits
@@ -232,7 +226,6 @@ def _verdict(job: VerifyJob, chosen_token_ids: Sequence[int], logprobs: Sequence
         chosen_logprobs=tuple(logprobs),
         queue_us=(started_ns - job.created_ns) // 1000,
         verify_us=(time.perf_counter_ns() - started_ns) // 1000,
-        forward_us=job.forward_ns // 1000,
         num_passes=job.num_passes,
         num_computed_tokens=job.num_computed_tokens,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grpc
 
 MAX_MESSAGE_BYTES = 64 * 2**20
+"""Of servers and channels alike. The tokenizer of a big target is tens of megabytes."""
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),

@@ -14,12 +14,24 @@ from grpc_reflection.v1alpha import reflection
 
 from draftpool.errors import BadParameter
 from draftpool.metrics import metrics_endpoint
+from draftpool.rpc.channel import MAX_MESSAGE_BYTES
 from draftpool.rpc.interceptors import MannersInterceptor
 from draftpool.settings import ServerSettings
 
 log = logging.getLogger(__name__)
 
 _MAX_PORT = 65535
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # Without this, two servers could share a port and each get half of the calls.
+    ("grpc.so_reuseport", 0),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    # A caller that vanished without a word is noticed within seconds, and its sessions are freed.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,7 @@ async def serve(
     Raises:
         BadParameter: the address cannot be bound.
     """
-    server = grpc.aio.server(interceptors=[MannersInterceptor()], options=_options(settings))
+    server = grpc.aio.server(interceptors=[MannersInterceptor()], options=_OPTIONS)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     names = [service.full_name for service in services]
@@ -64,19 +76,6 @@ async def serve(
         log.info("draining, at most %g s", settings.drain_grace_s)
         await health_servicer.enter_graceful_shutdown()
         await server.stop(settings.drain_grace_s)
-
-
-def _options(settings: ServerSettings) -> list[tuple[str, int]]:
-    return [
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
-        ("grpc.max_send_message_length", settings.max_message_bytes),
-        # Without this, two servers could share a port and each get half of the calls.
-        ("grpc.so_reuseport", 0),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-        # A caller that vanished without a word is noticed within seconds, and its sessions are freed.
-        ("grpc.keepalive_time_ms", 10_000),
-        ("grpc.keepalive_timeout_ms", 5_000),
-    ]
 
 
 async def _bind(server: grpc.aio.Server, listen: str) -> str:

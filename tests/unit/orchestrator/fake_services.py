@@ -4,6 +4,7 @@ The target says the alphabet: after a token comes (token + 1) % 26, whatever cam
 """
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from enum import Enum, auto
@@ -82,8 +83,9 @@ class FakeService:
         if self._server is not None:
             await self._server.stop(None)
 
+    @abstractmethod
     def register(self, server: grpc.aio.Server) -> None:
-        raise NotImplementedError
+        """Add the servicer to a server."""
 
     async def answers(self, requests: Any, answer: Callable[[list[int], Any], Any]) -> AsyncIterator[Any]:
         """One stream, one session: `answer` gets all tokens so far and the message."""
