@@ -10,9 +10,10 @@ from verifier_service import metrics
 from verifier_service.engine import EngineLimits, TargetEngine, VerifyJob
 from verifier_service.fitness import check_trees, layer_shapes
 from verifier_service.kv_pool import KvPool, slots_for_bytes
+from verifier_service.loading import load_target
 from verifier_service.schedule import PassLimits
 from verifier_service.settings import VerifierSettings
-from verifier_service.target import Target, load_target
+from verifier_service.target import Target
 
 
 class VerifierReplica:

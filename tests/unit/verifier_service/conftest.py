@@ -14,8 +14,9 @@ from draftpool.tree import DraftTree
 from verifier_service.engine import EngineLimits, TargetEngine, Verdict, VerifyJob
 from verifier_service.fitness import layer_shapes
 from verifier_service.kv_pool import KvPool
+from verifier_service.loading import load_target
 from verifier_service.schedule import PassLimits
-from verifier_service.target import Target, load_target
+from verifier_service.target import Target
 
 torch.set_num_threads(1)
 

@@ -21,9 +21,9 @@ from transformers import (
 from draftpool.errors import BadParameter, ModelNotServable
 from verifier_service.fitness import check_trees, layer_shapes
 from verifier_service.kv_pool import KvPool, LayerShape
+from verifier_service.loading import load_target
 from verifier_service.replica import VerifierReplica
 from verifier_service.settings import VerifierSettings
-from verifier_service.target import load_target
 
 TINY = {"vocab_size": 272, "hidden_size": 16, "num_hidden_layers": 2}
 
