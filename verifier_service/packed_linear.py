@@ -26,13 +26,24 @@ class PackedLinear(nn.Module):
         return outputs
 
 
+def can_pack() -> bool:
+    """Whether this torch has the operators and this processor what oneDNN wants for bfloat16."""
+    is_available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    capabilities = torch.cpu.get_capabilities()
+    has_avx512 = all(capabilities.get(name) for name in ("avx512_bw", "avx512_vl", "avx512_dq"))
+    return (
+        is_available
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and bool(has_avx512 or capabilities.get("avx_ne_convert"))
+    )
+
+
 def pack_linear_layers(model: nn.Module) -> None:
     """Replace the linear layers of a bfloat16 CPU model; leave alone what is neither, or where oneDNN lacks it.
 
     Mutates `model`, which can no longer be saved or trained.
     """
-    is_available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if not is_available or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    if not can_pack():
         return
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from verifier_service.packed_linear import PackedLinear, pack_linear_layers
+from verifier_service.packed_linear import PackedLinear, can_pack, pack_linear_layers
 
-needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+needs_onednn = pytest.mark.skipif(not can_pack(), reason="oneDNN has no packed bfloat16 products on this processor")
 
 
 @needs_onednn
@@ -24,3 +24,10 @@ def test_only_plain_linear_layers_in_bfloat16_are_packed() -> None:
     kinds = [type(layer) for layer in model]
     pack_linear_layers(model)
     assert [type(layer) for layer in model] == [PackedLinear, *kinds[1:]]
+
+
+def test_a_processor_without_packed_products_keeps_its_layers(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    model = nn.Sequential(nn.Linear(4, 4, dtype=torch.bfloat16))
+    pack_linear_layers(model)
+    assert type(model[0]) is nn.Linear
