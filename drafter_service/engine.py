@@ -56,7 +56,7 @@ class DrafterEngine:
         self.pool = pool
 
     @torch.inference_mode()
-    def turn(self, jobs: Sequence[DraftJob]) -> None:
+    def turn(self, jobs: Sequence[DraftJob]) -> bool:
         """Answer the jobs whose sessions are up to date; the others have come one prefill chunk closer."""
         self._start([job for job in jobs if job.started_ns is None])
         started = [job for job in jobs if job.is_open]
@@ -67,6 +67,7 @@ class DrafterEngine:
         num_steps = grow_trees(self._model, self.pool, [job.session for job in ready])
         for job in ready:
             job.answer(_draft(job, num_steps))
+        return True
 
     def close_session(self, session: Session) -> None:
         """Free all that a session holds; safe to repeat."""

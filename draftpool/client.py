@@ -10,14 +10,14 @@ Errors are the classes of `draftpool.errors`, the same that the services raise.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from types import TracebackType
-from typing import Self, TypeAlias, TypedDict, Unpack
+from typing import Self, Unpack
 
 import grpc
 
-from draftpool.errors import BadParameter, DraftpoolError, Unavailable
+from draftpool.errors import DraftpoolError, Unavailable
 from draftpool.events import (
     Completion,
     Event,
@@ -26,15 +26,16 @@ from draftpool.events import (
     Round,
     Start,
     Token,
+    TopLogprob,
     Usage,
     events_from_wire,
     model_from_wire,
 )
+from draftpool.generate_request import GenerateOptions, Prompt, generate_request
 from draftpool.rpc.channel import open_channel
 from draftpool.rpc.status import from_rpc_error
 from draftpool.tree import NO_DRAFT, TreeShape
-from draftpool.v1 import generation_pb2, generation_pb2_grpc, sampling_pb2
-from draftpool.wire import shape_to_wire
+from draftpool.v1 import generation_pb2, generation_pb2_grpc
 
 __all__ = [
     "NO_DRAFT",
@@ -49,45 +50,14 @@ __all__ = [
     "Round",
     "Start",
     "Token",
+    "TopLogprob",
     "TreeShape",
     "Usage",
 ]
 
-Prompt: TypeAlias = str | Sequence[int]
-"""Text, or token ids of the target."""
-
 
 class NothingAnswers(Unavailable):
     """No server could be reached at the client's address."""
-
-
-class GenerateOptions(TypedDict, total=False):
-    """What a generation may be asked for beyond model and prompt. Each may be left out.
-
-    Attributes:
-        max_new_tokens: 1 or more; None goes on until the model ends the text or its context is full.
-        temperature: 0 is greedy; None takes the server's default, 1.
-        top_k: keep the k most probable tokens; 0 or None keeps all.
-        top_p: keep the smallest set of most probable tokens whose probability reaches it; None keeps all.
-        seed: 64 bits; with None one is drawn, and `Start` says which.
-        stop: generation ends before the first of these strings.
-        drafting: the tree of every round, `NO_DRAFT` for plain decoding; None leaves it to the server, which
-            learns what pays. It changes the speed, never the tokens.
-        ignore_eos: go on after a token that ends the text.
-        want_logprobs: fill `Token.logprob`.
-        want_rounds: yield a `Round` after the tokens of each round.
-    """
-
-    max_new_tokens: int | None
-    temperature: float | None
-    top_k: int | None
-    top_p: float | None
-    seed: int | None
-    stop: Sequence[str]
-    drafting: TreeShape | None
-    ignore_eos: bool
-    want_logprobs: bool
-    want_rounds: bool
 
 
 class Client:
@@ -126,7 +96,7 @@ class Client:
             NothingAnswers: there is no server at the address.
             DraftpoolError: what the service answered, of the same class.
         """
-        call = self._stub.Generate(_checked_request(model, prompt, options), timeout=timeout_s)
+        call = self._stub.Generate(generate_request(model, prompt, options), timeout=timeout_s)
         was_answered = False
         try:
             async for reply in call:
@@ -161,46 +131,3 @@ class Client:
         if was_answered:
             return Unavailable(f"the connection to {self.address} was lost: {ours.message}")
         return NothingAnswers(f"nothing answers at {self.address}")
-
-
-def _checked_request(model: str, prompt: Prompt, options: GenerateOptions) -> generation_pb2.GenerateRequest:
-    """Raises BadParameter for what cannot even be sent; the server checks the rest."""
-    try:
-        return _request(model, prompt, **options)
-    except ValueError as error:  # protobuf's, for numbers beyond their field and text that is not Unicode
-        raise BadParameter(f"the request cannot be sent: {error}") from None
-
-
-def _request(
-    model: str,
-    prompt: Prompt,
-    *,
-    max_new_tokens: int | None = None,
-    temperature: float | None = None,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    seed: int | None = None,
-    stop: Sequence[str] = (),
-    drafting: TreeShape | None = None,
-    ignore_eos: bool = False,
-    want_logprobs: bool = False,
-    want_rounds: bool = False,
-) -> generation_pb2.GenerateRequest:
-    request = generation_pb2.GenerateRequest(
-        model=model,
-        max_new_tokens=max_new_tokens,
-        sampling=sampling_pb2.SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed),
-        stop=stop,
-        ignore_eos=ignore_eos,
-        want_logprobs=want_logprobs,
-        want_rounds=want_rounds,
-    )
-    if isinstance(prompt, str):
-        request.text = prompt
-    else:
-        request.token_ids.ids.extend(prompt)
-    if drafting == NO_DRAFT:
-        request.drafting.off = True
-    elif drafting is not None:
-        request.drafting.policy.CopyFrom(shape_to_wire(drafting))
-    return request

@@ -19,6 +19,9 @@ from draftpool.errors import ContextLost, Draining, NoCapacity
 
 log = logging.getLogger(__name__)
 
+_IDLE_TURN_S = 0.02
+"""Between turns in which all jobs wait for something that only time or a call can bring."""
+
 Reply = TypeVar("Reply")
 
 
@@ -56,12 +59,14 @@ class _Call(Job[None]):
 class EngineThread(Generic[JobT]):
     """Runs `turn(jobs)` with all waiting jobs until each is answered.
 
-    `turn` answers or fails the jobs it has finished; jobs it leaves open (a long prefill) come again next turn.
+    `turn` answers or fails the jobs it has finished; jobs it leaves open (a long prefill) come again next turn. It says
+    whether it did anything; where all jobs wait for something else, the next turn is that of the next arrival,
+    or a moment later.
     An exception out of `turn` fails every job of that turn and nothing else. A job that was alone gets the exception;
     of several, nobody knows whose fault it was, and each is told to come again with its whole context.
     """
 
-    def __init__(self, turn: Callable[[Sequence[JobT]], None], *, name: str, max_waiting: int) -> None:
+    def __init__(self, turn: Callable[[Sequence[JobT]], bool], *, name: str, max_waiting: int) -> None:
         self._turn = turn
         self._max_waiting = max_waiting
         self._inbox: queue.SimpleQueue[JobT | _Call | None] = queue.SimpleQueue()
@@ -111,33 +116,40 @@ class EngineThread(Generic[JobT]):
 
     def _run(self) -> None:
         jobs: list[JobT] = []
-        while self._collect(jobs):
+        patience_s: float | None = None
+        while self._collect(jobs, patience_s):
+            has_computed = True
             try:
-                self._turn(jobs)
+                has_computed = self._turn(jobs)
             except Exception as error:
                 log.exception("a turn of the engine failed, %d jobs", len(jobs))
                 shared = ContextLost("the batch that this request was in failed; open the session again")
                 for job in jobs:
                     job.fail(error if len(jobs) == 1 else shared)
             jobs = [job for job in jobs if job.is_open]
+            patience_s = None if not jobs else 0 if has_computed else _IDLE_TURN_S
         for job in jobs:
             job.fail(Draining("the engine has been stopped"))
 
-    def _collect(self, jobs: list[JobT]) -> bool:
-        """Add what has arrived to `jobs`, waiting only when there is nothing to do. False once closed."""
+    def _collect(self, jobs: list[JobT], patience_s: float | None) -> bool:
+        """Add what has arrived to `jobs`. False once closed.
+
+        Args:
+            patience_s: how long to wait for a first arrival; None is for ever.
+        """
         while True:
             try:
-                item = self._inbox.get(block=not jobs)
+                item = self._inbox.get(block=patience_s != 0, timeout=patience_s)
             except queue.Empty:
                 return True
             if item is None:
                 return False
             if isinstance(item, _Call):
                 self._perform(item)
-            elif item.is_open:
+            else:
                 jobs.append(item)
-                continue
             jobs[:] = [job for job in jobs if job.is_open]
+            patience_s = 0 if jobs else None
 
     @staticmethod
     def _perform(call: _Call) -> None:

@@ -35,6 +35,20 @@ class Start:
 
 
 @dataclass(frozen=True)
+class TopLogprob:
+    """A token that could have been chosen.
+
+    Attributes:
+        logprob: under the model's own distribution.
+        text: of this token alone.
+    """
+
+    id: int
+    logprob: float
+    text: str
+
+
+@dataclass(frozen=True)
 class Token:
     """A new token.
 
@@ -42,12 +56,14 @@ class Token:
         text: what it adds; empty for half a character, whose text comes with the token that completes it.
         drafted: whether the drafter had proposed it.
         logprob: under the model's own distribution, where asked for.
+        top_logprobs: what could have stood here, most probable first, where asked for.
     """
 
     id: int
     text: str
     drafted: bool
     logprob: float | None = None
+    top_logprobs: tuple[TopLogprob, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,13 +126,15 @@ class Finish:
     """The last event.
 
     Attributes:
-        reason: the model ended the text, the token limit or the context's end came, or a stop string was met.
+        reason: the model ended the text, the token limit or the context's end came, or a stop string or token was met.
         matched_stop: that string; empty for other reasons.
+        matched_stop_token_id: that token, the last one.
     """
 
     reason: FinishReason
     matched_stop: str
     usage: Usage
+    matched_stop_token_id: int | None = None
 
 
 Event: TypeAlias = Start | Token | Round | Finish
@@ -174,12 +192,23 @@ def events_from_wire(reply: generation_pb2.GenerateReply) -> Iterator[Event]:
     if reply.HasField("start"):
         yield Start(reply.start.request_id, reply.start.seed, reply.start.num_prompt_tokens)
     for token in reply.tokens:
-        yield Token(token.id, token.text, token.drafted, token.logprob if token.HasField("logprob") else None)
+        yield _token(token)
     if reply.HasField("round"):
         yield _round(reply.round)
     if reply.HasField("finish"):
-        reason = _FINISH_REASONS.get(reply.finish.reason, "unspecified")
-        yield Finish(reason, reply.finish.matched_stop, _usage(reply.finish.usage))
+        yield _finish(reply.finish)
+
+
+def _token(message: generation_pb2.GeneratedToken) -> Token:
+    logprob = message.logprob if message.HasField("logprob") else None
+    tops = tuple(TopLogprob(top.id, top.logprob, top.text) for top in message.top_logprobs)
+    return Token(message.id, message.text, message.drafted, logprob, tops)
+
+
+def _finish(message: generation_pb2.GenerationFinish) -> Finish:
+    stop_token_id = message.matched_stop_token_id if message.HasField("matched_stop_token_id") else None
+    reason = _FINISH_REASONS.get(message.reason, "unspecified")
+    return Finish(reason, message.matched_stop, _usage(message.usage), stop_token_id)
 
 
 def model_from_wire(info: generation_pb2.ModelInfo) -> Model:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from draftpool.errors import BadParameter, MalformedTree, Unsupported
-from draftpool.sampling import SamplingParams
+from draftpool.sampling import MAX_TOP_LOGPROBS, Grammar, SamplingParams
 from draftpool.tree import DraftTree, TreeShape
 from draftpool.v1 import load_pb2, sampling_pb2, tree_pb2, vocabulary_pb2
 from draftpool.vocabulary import Vocabulary
@@ -56,13 +56,60 @@ def sampling_from_wire(message: sampling_pb2.SamplingParams, *, drawn_seed: int 
         top_k=message.top_k,
         top_p=message.top_p if message.HasField("top_p") else 1.0,
         seed=seed or 0,
+        min_p=message.min_p,
+        typical_p=message.typical_p if message.HasField("typical_p") else 1.0,
+        repetition_penalty=message.repetition_penalty if message.HasField("repetition_penalty") else 1.0,
+        presence_penalty=message.presence_penalty,
+        frequency_penalty=message.frequency_penalty,
+        logit_bias=tuple(sorted(message.logit_bias.items())),
+        allowed_token_ids=tuple(message.allowed_token_ids),
+        banned_token_ids=tuple(message.banned_token_ids),
+        min_new_tokens=message.min_new_tokens,
+        stop_token_ids=tuple(message.stop_token_ids),
+        grammar=_grammar_from_wire(message.grammar) if message.HasField("grammar") else None,
     )
 
 
 def sampling_to_wire(params: SamplingParams) -> sampling_pb2.SamplingParams:
-    return sampling_pb2.SamplingParams(
-        temperature=params.temperature, top_k=params.top_k, top_p=params.top_p, seed=params.seed
+    """What has its default is left out, but for the parameters that every request has."""
+    message = sampling_pb2.SamplingParams(
+        temperature=params.temperature,
+        top_k=params.top_k,
+        top_p=params.top_p,
+        seed=params.seed,
+        logit_bias=dict(params.logit_bias),
+        allowed_token_ids=params.allowed_token_ids,
+        banned_token_ids=params.banned_token_ids,
+        min_new_tokens=params.min_new_tokens,
+        stop_token_ids=params.stop_token_ids,
+        grammar=None if params.grammar is None else grammar_to_wire(params.grammar),
     )
+    for name in ("min_p", "typical_p", "repetition_penalty", "presence_penalty", "frequency_penalty"):
+        if getattr(params, name) != getattr(SamplingParams, name):
+            setattr(message, name, getattr(params, name))
+    return message
+
+
+def _grammar_from_wire(message: sampling_pb2.Grammar) -> Grammar:
+    match message.WhichOneof("source"):
+        case "json_schema":
+            return Grammar("json_schema", message.json_schema)
+        case "regex":
+            return Grammar("regex", message.regex)
+        case "lark":
+            return Grammar("lark", message.lark)
+    raise BadParameter("a grammar needs a json_schema, a regex or a lark source")
+
+
+def grammar_to_wire(grammar: Grammar) -> sampling_pb2.Grammar:
+    return sampling_pb2.Grammar(**{grammar.kind: grammar.source})
+
+
+def num_top_logprobs_from_wire(num_top_logprobs: int, vocab_size: int) -> int:
+    """As many as the vocabulary has. Raises BadParameter."""
+    if num_top_logprobs > MAX_TOP_LOGPROBS:
+        raise BadParameter(f"num_top_logprobs must be at most {MAX_TOP_LOGPROBS}, got {num_top_logprobs}")
+    return min(num_top_logprobs, vocab_size)
 
 
 def require_coupled(rule: sampling_pb2.AcceptanceRule) -> None:

@@ -31,12 +31,14 @@ class Limits:
     Attributes:
         max_new_tokens: at least 1; prompt and new tokens fit in the target's context.
         stop: strings before which the text ends.
+        stop_token_ids: tokens with which it ends.
         ignore_eos: go on after a token that ends the text.
     """
 
     max_new_tokens: int
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    stop_token_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class Generation:
         self._fixed_shape = fixed_shape
         self._text = TextAssembler(vocabulary, limits.stop)
         self.finish: FinishReason | None = None
+        self.matched_stop_token_id: int | None = None
 
     @property
     def num_new_tokens(self) -> int:
@@ -153,7 +156,9 @@ class Generation:
         for index, (token_id, row) in enumerate(zip(path.token_ids, path.rows, strict=True)):
             self._token_ids.append(token_id)
             logprob = verdict.chosen_logprobs[row] if verdict.chosen_logprobs else None
-            released += self._text.push(token_id, drafted=index < path.num_accepted, logprob=logprob)
+            released += self._text.push(
+                token_id, drafted=index < path.num_accepted, logprob=logprob, top_logprobs=verdict.top(row)
+            )
             self.finish = self._finish_after(token_id)
             if self.finish is not None:
                 return released + self._text.finish()
@@ -162,6 +167,9 @@ class Generation:
     def _finish_after(self, token_id: int) -> FinishReason | None:
         if token_id in self._vocabulary.eos_token_ids and not self._limits.ignore_eos:
             return FinishReason.EOS
+        if token_id in self._limits.stop_token_ids:
+            self.matched_stop_token_id = token_id
+            return FinishReason.STOP
         if self._text.matched_stop is not None:
             return FinishReason.STOP
         if self.num_new_tokens == self._limits.max_new_tokens:

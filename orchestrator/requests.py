@@ -10,7 +10,7 @@ from draftpool.errors import BadParameter, ContextTooLong, EmptyContext, TokenOu
 from draftpool.sampling import SamplingParams
 from draftpool.tree import NO_DRAFT, TreeShape
 from draftpool.v1 import generation_pb2
-from draftpool.wire import require_coupled, sampling_from_wire, shape_from_wire
+from draftpool.wire import num_top_logprobs_from_wire, require_coupled, sampling_from_wire, shape_from_wire
 from orchestrator.fleet import Target
 from orchestrator.generation import Limits
 
@@ -31,6 +31,7 @@ class CheckedRequest:
     params: SamplingParams
     fixed_shape: TreeShape | None
     want_logprobs: bool
+    num_top_logprobs: int
     want_rounds: bool
 
 
@@ -42,13 +43,16 @@ async def check_request(request: generation_pb2.GenerateRequest, target: Target)
         Unsupported: an acceptance rule or tree policy that this version does not have.
     """
     require_coupled(request.acceptance_rule)
+    params = sampling_from_wire(request.sampling, drawn_seed=secrets.randbits(64))
+    params.require_vocabulary(len(target.vocabulary))
     prompt_token_ids = await _prompt(request, target)
     return CheckedRequest(
         prompt_token_ids=prompt_token_ids,
-        limits=_limits(request, target, len(prompt_token_ids)),
-        params=sampling_from_wire(request.sampling, drawn_seed=secrets.randbits(64)),
+        limits=_limits(request, params, target, len(prompt_token_ids)),
+        params=params,
         fixed_shape=_fixed_shape(request.drafting, target),
-        want_logprobs=request.want_logprobs,
+        want_logprobs=request.want_logprobs or request.num_top_logprobs > 0,
+        num_top_logprobs=num_top_logprobs_from_wire(request.num_top_logprobs, len(target.vocabulary)),
         want_rounds=request.want_rounds,
     )
 
@@ -87,16 +91,22 @@ def _require_room(num_prompt_tokens: int, target: Target) -> None:
         )
 
 
-def _limits(request: generation_pb2.GenerateRequest, target: Target, num_prompt_tokens: int) -> Limits:
+def _limits(
+    request: generation_pb2.GenerateRequest, params: SamplingParams, target: Target, num_prompt_tokens: int
+) -> Limits:
     if request.HasField("max_new_tokens") and request.max_new_tokens < 1:
         raise BadParameter("max_new_tokens must be at least 1, got 0")
+    if request.HasField("max_new_tokens") and request.max_new_tokens < params.min_new_tokens:
+        raise BadParameter(f"min_new_tokens is {params.min_new_tokens}, max_new_tokens only {request.max_new_tokens}")
+    if request.ignore_eos and params.grammar is not None:
+        raise BadParameter("ignore_eos and a grammar exclude each other: nothing can follow a text that is complete")
     if len(request.stop) > _MAX_STOP_STRINGS:
         raise BadParameter(f"at most {_MAX_STOP_STRINGS} stop strings, got {len(request.stop)}")
     if any(not 0 < len(stop) <= _MAX_STOP_CHARS for stop in request.stop):
         raise BadParameter(f"a stop string must not be empty, nor longer than {_MAX_STOP_CHARS} characters")
     room = target.description.max_context_tokens - num_prompt_tokens
     max_new_tokens = min(room, request.max_new_tokens) if request.HasField("max_new_tokens") else room
-    return Limits(max_new_tokens, tuple(request.stop), request.ignore_eos)
+    return Limits(max_new_tokens, tuple(request.stop), request.ignore_eos, params.stop_token_ids)
 
 
 def _fixed_shape(drafting: generation_pb2.Drafting, target: Target) -> TreeShape | None:

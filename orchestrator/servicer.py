@@ -12,6 +12,7 @@ import grpc
 
 from draftpool.rpc.interceptors import request_id
 from draftpool.v1 import generation_pb2, generation_pb2_grpc
+from draftpool.vocabulary import Vocabulary
 from draftpool.wire import shape_to_wire
 from orchestrator import metrics
 from orchestrator.admission import Admission
@@ -58,7 +59,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
                 async for round_ in rounds:
                     ledger.add(round_)
                     metrics.observe_round(target.name, round_)
-                    yield _round_reply(round_, generation, ledger, want_round=checked.want_rounds)
+                    yield _round_reply(round_, generation, target.vocabulary, ledger, want_round=checked.want_rounds)
 
     async def ListModels(
         self, _request: generation_pb2.ListModelsRequest, _context: Context[Any, Any]
@@ -72,8 +73,17 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
             checked.prompt_token_ids,
             vocabulary=target.vocabulary,
             limits=checked.limits,
-            drafts=DraftSource(self._fleet, target, checked.params, timeout_s=self._settings.draft_timeout_s),
-            verifier=VerifySource(target, checked.params, want_logprobs=checked.want_logprobs, timeout_s=timeout_s),
+            drafts=DraftSource(
+                self._fleet, target, checked.params.for_drafter(), timeout_s=self._settings.draft_timeout_s
+            ),
+            verifier=VerifySource(
+                target,
+                checked.params,
+                num_prompt_tokens=len(checked.prompt_token_ids),
+                timeout_s=timeout_s,
+                want_logprobs=checked.want_logprobs,
+                num_top_logprobs=checked.num_top_logprobs,
+            ),
             bandit=self._bandits.bandit(target.name, sampling_class, target.description.max_tree_nodes),
             fixed_shape=checked.fixed_shape,
         )
@@ -131,21 +141,29 @@ def _start_reply(checked: CheckedRequest) -> generation_pb2.GenerateReply:
 
 
 def _round_reply(
-    round_: Round, generation: Generation, ledger: _Ledger, *, want_round: bool
+    round_: Round, generation: Generation, vocabulary: Vocabulary, ledger: _Ledger, *, want_round: bool
 ) -> generation_pb2.GenerateReply:
-    reply = generation_pb2.GenerateReply(tokens=[_token(token) for token in round_.tokens])
+    reply = generation_pb2.GenerateReply(tokens=[_token(token, vocabulary) for token in round_.tokens])
     if want_round:
         reply.round.CopyFrom(_round(round_))
     if round_.finish is not None:
         reply.finish.reason = _FINISH_REASONS[round_.finish]
         reply.finish.matched_stop = generation.matched_stop or ""
+        if generation.matched_stop_token_id is not None:
+            reply.finish.matched_stop_token_id = generation.matched_stop_token_id
         reply.finish.usage.CopyFrom(ledger.usage)
     return reply
 
 
-def _token(token: TextToken) -> generation_pb2.GeneratedToken:
+def _token(token: TextToken, vocabulary: Vocabulary) -> generation_pb2.GeneratedToken:
+    tops = [
+        generation_pb2.TopLogprob(
+            id=token_id, logprob=logprob, text=vocabulary.token_bytes[token_id].decode(errors="replace")
+        )
+        for token_id, logprob in token.top_logprobs
+    ]
     return generation_pb2.GeneratedToken(
-        id=token.token_id, text=token.text, drafted=token.drafted, logprob=token.logprob
+        id=token.token_id, text=token.text, drafted=token.drafted, logprob=token.logprob, top_logprobs=tops
     )
 
 

@@ -17,12 +17,14 @@ class TextToken:
         text: what it adds to the text; empty where a later token completes the character.
         drafted: whether the drafter had proposed it.
         logprob: under the target's own distribution, where asked for.
+        top_logprobs: (token id, log-probability) of what could have stood here, most probable first, where asked for.
     """
 
     token_id: int
     text: str
     drafted: bool
     logprob: float | None = None
+    top_logprobs: tuple[tuple[int, float], ...] = ()
 
 
 class TextAssembler:
@@ -35,14 +37,21 @@ class TextAssembler:
         self._held: list[TextToken] = []
         self.matched_stop: str | None = None
 
-    def push(self, token_id: int, *, drafted: bool, logprob: float | None = None) -> list[TextToken]:
+    def push(
+        self,
+        token_id: int,
+        *,
+        drafted: bool,
+        logprob: float | None = None,
+        top_logprobs: tuple[tuple[int, float], ...] = (),
+    ) -> list[TextToken]:
         """Add the next token and return what is released by it, in order.
 
         Once a stop string is met, `matched_stop` says which, all is released with the text cut before it, and no
         further token may be pushed.
         """
         text = self._decoder.decode(self._token_bytes[token_id])
-        self._held.append(TextToken(token_id, text, drafted, logprob))
+        self._held.append(TextToken(token_id, text, drafted, logprob, top_logprobs))
         held_text = "".join(token.text for token in self._held)
         match = min(((held_text.find(stop), stop) for stop in self._stop if stop in held_text), default=None)
         if match is not None:

@@ -32,6 +32,7 @@ class Verdict:
         verify_us: queueing and computing, as the verifier reports them.
         elapsed_us: until the reply was here.
         opened_session: whether the verifier had to take in the whole context first.
+        top_token_ids, top_logprobs: (N + 1) * n, row after row, most probable first; empty where not asked for.
     """
 
     chosen_token_ids: tuple[int, ...]
@@ -39,15 +40,34 @@ class Verdict:
     verify_us: int
     elapsed_us: int
     opened_session: bool = False
+    top_token_ids: tuple[int, ...] = ()
+    top_logprobs: tuple[float, ...] = ()
+
+    def top(self, row: int) -> tuple[tuple[int, float], ...]:
+        """What one row's choice could have been, (token id, log-probability), most probable first."""
+        num_top = len(self.top_token_ids) // len(self.chosen_token_ids)
+        share = slice(row * num_top, (row + 1) * num_top)
+        return tuple(zip(self.top_token_ids[share], self.top_logprobs[share], strict=True))
 
 
 class VerifySource:
     """The verifier's side of one request."""
 
-    def __init__(self, target: Target, params: SamplingParams, *, want_logprobs: bool, timeout_s: float | None) -> None:
+    def __init__(
+        self,
+        target: Target,
+        params: SamplingParams,
+        *,
+        num_prompt_tokens: int,
+        timeout_s: float | None,
+        want_logprobs: bool = False,
+        num_top_logprobs: int = 0,
+    ) -> None:
         self._target = target
         self._params = params
-        self._want_logprobs = want_logprobs
+        self._num_prompt_tokens = num_prompt_tokens
+        self._want_logprobs = want_logprobs or num_top_logprobs > 0
+        self._num_top_logprobs = num_top_logprobs
         self._deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
         self._stream: ModelStream[verifier_pb2.VerifyReply] | None = None
 
@@ -87,25 +107,42 @@ class VerifySource:
         )
         if is_new:
             message.session.sampling.CopyFrom(sampling_to_wire(self._params))
+            message.session.num_prompt_tokens = self._num_prompt_tokens
             message.session.want_logprobs = self._want_logprobs
+            message.session.num_top_logprobs = self._num_top_logprobs
             message.session.model = self._target.name
             message.session.vocabulary_fingerprint = self._target.vocabulary.fingerprint
         reply, elapsed_us = await stream.exchange(message, num_tokens=len(token_ids))
         self._check(reply, tree)
         busy_us = min(elapsed_us, reply.timings.queue_us + reply.timings.verify_us)  # clocks differ
-        return Verdict(tuple(reply.chosen_token_ids), tuple(reply.chosen_logprobs), busy_us, elapsed_us, is_new)
+        return Verdict(
+            tuple(reply.chosen_token_ids),
+            tuple(reply.chosen_logprobs),
+            busy_us,
+            elapsed_us,
+            is_new,
+            tuple(reply.top_token_ids),
+            tuple(reply.top_logprobs),
+        )
 
     def _check(self, reply: verifier_pb2.VerifyReply, tree: DraftTree) -> None:
         """Raises InternalError when a verifier breaks the contract: nobody's request is at fault."""
         num_rows = tree.num_nodes + 1
         num_logprobs = num_rows if self._want_logprobs else 0
+        num_top = min(self._num_top_logprobs, len(self._target.vocabulary)) * num_rows
+        if (len(reply.top_token_ids), len(reply.top_logprobs)) != (num_top, num_top):
+            raise InternalError(
+                f"a verifier of {self._target.name} named {len(reply.top_token_ids)} most probable tokens with "
+                f"{len(reply.top_logprobs)} log-probabilities, not {num_top}"
+            )
         if (len(reply.chosen_token_ids), len(reply.chosen_logprobs)) != (num_rows, num_logprobs):
             raise InternalError(
                 f"a verifier of {self._target.name} chose {len(reply.chosen_token_ids)} tokens with "
                 f"{len(reply.chosen_logprobs)} log-probabilities for a tree of {tree.num_nodes} nodes"
             )
-        if max(reply.chosen_token_ids) >= len(self._target.vocabulary):
-            raise InternalError(f"a verifier of {self._target.name} chose token {max(reply.chosen_token_ids)}")
+        largest_id = max([*reply.chosen_token_ids, *reply.top_token_ids])
+        if largest_id >= len(self._target.vocabulary):
+            raise InternalError(f"a verifier of {self._target.name} speaks of token {largest_id}")
 
     def _open(self) -> ModelStream[verifier_pb2.VerifyReply]:
         replica = choose_replica(self._target.replicas)

@@ -2,215 +2,229 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from draftpool.engine_thread import Job
-from draftpool.errors import (
-    BadParameter,
-    ContextTooLong,
-    DraftpoolError,
-    EmptyContext,
-    MalformedTree,
-    NoCapacity,
-    TokenOutOfVocabulary,
-)
-from draftpool.tree import EMPTY_TREE, DraftTree
+from draftpool.errors import DraftpoolError, NoCapacity
 from verifier_service import metrics
-from verifier_service.choosing import choose, chosen_logprobs
-from verifier_service.kv_pool import KvPool
+from verifier_service.choosing import Chooser, Question, choose_all
+from verifier_service.job import Verdict, VerifyJob
+from verifier_service.limits import EngineLimits
 from verifier_service.packing import Chunk, pack
-from verifier_service.schedule import PassLimits, Want, plan_pass
+from verifier_service.pages import PagePool
+from verifier_service.room import Holding, choose_suspended
+from verifier_service.runner import Runner
+from verifier_service.schedule import Want, plan_pass
 from verifier_service.session import Session
-from verifier_service.target import Target
 
-_RETRY_AFTER_S = 0.5
+log = logging.getLogger(__name__)
 
+_RETRY_AFTER_S = 1.0
 
-@dataclass(frozen=True)
-class EngineLimits:
-    """What an engine takes.
-
-    Attributes:
-        max_sessions: open at the same time.
-        max_context_tokens: committed tokens of a session and the depth of its tree together.
-        max_tree_nodes: of one tree.
-        of_pass: how large a forward pass may be.
-
-    Raises:
-        BadParameter: the largest tree does not fit in a pass beside a prefill chunk.
-    """
-
-    max_sessions: int
-    max_context_tokens: int
-    max_tree_nodes: int
-    of_pass: PassLimits
-
-    def __post_init__(self) -> None:
-        if self.of_pass.prefill_chunk_tokens + 1 + self.max_tree_nodes > self.of_pass.max_pass_tokens:
-            raise BadParameter(
-                f"max_pass_tokens ({self.of_pass.max_pass_tokens}) must hold a prefill chunk "
-                f"({self.of_pass.prefill_chunk_tokens}), a tree ({self.max_tree_nodes}) and 1 more"
-            )
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a job is answered with.
-
-    Attributes:
-        chosen_token_ids: N + 1; entry 0 after the last committed token, entry i + 1 after node i.
-        chosen_logprobs: as long where asked for, else empty.
-        queue_us: from the job's creation until the engine took it up.
-        verify_us: from then until the tokens were chosen, batch mates included.
-        num_passes: forward passes it took.
-        num_computed_tokens: tokens computed for it, nodes included.
-    """
-
-    chosen_token_ids: tuple[int, ...]
-    chosen_logprobs: tuple[float, ...]
-    queue_us: int
-    verify_us: int
-    num_passes: int
-    num_computed_tokens: int
-
-
-class VerifyJob(Job[Verdict]):
-    """Advance one session by committed tokens, then score a tree."""
-
-    def __init__(
-        self,
-        session: Session,
-        committed_token_ids: Sequence[int],
-        tree: DraftTree = EMPTY_TREE,
-        *,
-        want_logprobs: bool = False,
-    ) -> None:
-        super().__init__()
-        self.session = session
-        self.committed_token_ids = committed_token_ids
-        self.tree = tree
-        self.want_logprobs = want_logprobs
-        self.created_ns = time.perf_counter_ns()
-        self.started_ns: int | None = None
-        self.num_passes = 0
-        self.num_computed_tokens = 0
+Planned = Sequence[tuple[VerifyJob, Chunk]]
 
 
 class TargetEngine:
-    """Owns the model and its KV pool; used by one thread, see `draftpool.engine_thread`."""
+    """Owns the sessions and the pages of one target; used by one thread, see `draftpool.engine_thread`.
 
-    def __init__(self, target: Target, pool: KvPool, limits: EngineLimits) -> None:
-        self._target = target
-        self._pool = pool
+    Attributes:
+        pool: of the pages in the runner's store.
+
+    Args:
+        runner: computes the passes.
+        vocab_size: V; token ids are below it.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        pool: PagePool,
+        limits: EngineLimits,
+        vocab_size: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._runner = runner
+        self.pool = pool
         self._limits = limits
-        self._sessions: set[Session] = set()
+        self._pass_limits = limits.of_pass
+        self._vocab_size = vocab_size
+        self._clock = clock
+        self._sessions: dict[Session, None] = {}
+        # What has to happen in the store before the next pass.
+        self._moved: tuple[list[int], list[int]] = ([], [])
+        self._cleared: list[int] = []
 
     @property
     def num_sessions(self) -> int:
-        """Open ones."""
+        """Admitted ones."""
         return len(self._sessions)
 
-    @property
-    def num_used_slots(self) -> int:
-        """Tokens whose keys and values are held, by all sessions."""
-        return self._pool.num_used
+    def new_session(self, chooser: Chooser) -> Session:
+        """A session that holds nothing yet; it is admitted with its first job. May be called from any thread."""
+        return Session(chooser, self.pool)
 
-    @torch.inference_mode()
-    def turn(self, jobs: Sequence[VerifyJob]) -> None:
-        """Answer the jobs whose sessions fit in this pass; the others have come one prefill chunk closer."""
+    def turn(self, jobs: Sequence[VerifyJob]) -> bool:
+        """Compute one pass: jobs that fit in it are answered, others have come one prefill chunk closer.
+
+        Returns:
+            Whether there was a pass. Without one, all jobs left open wait for room.
+        """
         begun_ns = time.perf_counter_ns()
-        self._start([job for job in jobs if job.started_ns is None])
-        planned = self._plan([job for job in jobs if job.is_open])
+        self._start([job for job in jobs if not job.is_checked])
+        ready = self._make_room([job for job in jobs if job.is_open])
+        planned = self._plan(ready)
         if not planned:
-            return
+            return False
         logits = self._compute(planned)
-        self._answer(planned, logits)
-        self._count(planned, time.perf_counter_ns() - begun_ns)
+        if logits is not None:
+            self._answer(planned, logits)
+            self._count(planned, time.perf_counter_ns() - begun_ns)
+        return True
 
     def close_session(self, session: Session) -> None:
         """Free all that a session holds; safe to repeat."""
-        session.close(self._pool)
-        self._sessions.discard(session)
+        session.close()
+        self._sessions.pop(session, None)
 
     def check_integrity(self) -> None:
-        """Raises RuntimeError when slots leaked."""
-        self._pool.check_integrity(slot for session in self._sessions for slot in session.held_slots)
+        """Raises RuntimeError when pages leaked."""
+        self.pool.check_integrity(session.pages for session in self._sessions)
 
     def _start(self, jobs: Sequence[VerifyJob]) -> None:
         """Check each new job and move its session along; a job that fails here has cost its batch nothing."""
         for job in jobs:
-            job.started_ns = time.perf_counter_ns()
+            job.is_checked = True
             try:
-                self._check(job)
-                job.session.advance(job.committed_token_ids, job.tree, self._pool)
-                self._sessions.add(job.session)
+                self._limits.check(job, self._vocab_size)
             except DraftpoolError as error:
                 job.fail(error)
+                continue
+            sources, targets = job.session.advance(job.committed_token_ids, job.tree)
+            job.session.idle_since = None
+            self._moved[0].extend(sources)
+            self._moved[1].extend(targets)
 
-    def _plan(self, jobs: Sequence[VerifyJob]) -> list[tuple[VerifyJob, Chunk]]:
+    def _make_room(self, jobs: Sequence[VerifyJob]) -> list[VerifyJob]:
+        """The jobs whose sessions have the pages that they need, those admitted first before the others.
+
+        Whoever does not get room waits, and nobody is admitted past it.
+        """
+        by_age = {session: age for age, session in enumerate(self._sessions)}
+        ready = set()
+        is_full = False
+        for job in sorted(jobs, key=lambda job: by_age.get(job.session, len(by_age))):
+            is_admitted = job.session in self._sessions
+            may_enter = is_admitted or not (is_full or self.num_sessions >= self._limits.max_sessions)
+            if may_enter and self._give_room(job.session):
+                self._sessions[job.session] = None
+                job.started_ns = job.started_ns or time.perf_counter_ns()
+                ready.add(job)
+            elif is_admitted or not self._has_given_up(job):
+                is_full = True
+        return [job for job in jobs if job in ready]
+
+    def _give_room(self, session: Session) -> bool:
+        """Let a session hold all pages that it needs; suspends others for it where that is due."""
+        num_reused = session.reuse()
+        num_lacking = session.num_missing_pages - self.pool.num_free
+        if num_lacking > 0:
+            others = [other for other in self._sessions if other is not session and other.pages]
+            chosen = choose_suspended(
+                num_lacking, self._holdings(others, session), self.pool.num_holders, max_idle_s=self._limits.max_idle_s
+            )
+            if chosen is None:
+                if session not in self._sessions:
+                    session.suspend()
+                return False
+            for index in chosen:
+                others[index].suspend()
+            metrics.SUSPENDED_SESSIONS.inc(len(chosen))
+        self._cleared += session.take()
+        metrics.REUSED_TOKENS.inc(num_reused)
+        return True
+
+    def _holdings(self, others: Sequence[Session], asker: Session) -> list[Holding]:
+        now = self._clock()
+        ages = {session: age for age, session in enumerate(self._sessions)}
+        own_age = ages.get(asker, len(ages))
+        return [
+            Holding(other.pages, ages[other] > own_age, 0 if other.idle_since is None else now - other.idle_since)
+            for other in others
+        ]
+
+    def _has_given_up(self, job: VerifyJob) -> bool:
+        """Fail a job that has waited for admission as long as it may."""
+        if job.expires_at is None or self._clock() < job.expires_at:
+            return False
+        job.fail(NoCapacity(f"no room for {self._describe(job)} came free in time", retry_after_s=_RETRY_AFTER_S))
+        return True
+
+    def _describe(self, job: VerifyJob) -> str:
+        num_pages = self.pool.pages_for(len(job.session.token_ids) + job.tree.num_nodes)
+        return (
+            f"a session of {num_pages} pages of KV cache ({self.pool.num_free} of {self.pool.num_pages} are free, "
+            f"{self.num_sessions} of {self._limits.max_sessions} sessions open)"
+        )
+
+    def _plan(self, jobs: Sequence[VerifyJob]) -> Planned:
         wants = [Want(job.session.num_pending, job.tree.num_nodes) for job in jobs]
         return [
             (jobs[share.request], Chunk(jobs[share.request].session, share.num_committed, share.is_last))
-            for share in plan_pass(wants, self._limits.of_pass)
+            for share in plan_pass(wants, self._pass_limits)
         ]
 
-    def _compute(self, planned: Sequence[tuple[VerifyJob, Chunk]]) -> Tensor:
+    def _compute(self, planned: Planned) -> Tensor | None:
         """(R, V): logits of the rows that choose, chunk after chunk; the cache then holds all that was planned."""
-        packed = pack([chunk for _, chunk in planned], self._pool)
-        logits = self._target.forward(packed)
+        chunks = [chunk for _, chunk in planned]
+        layout = pack(chunks, moved=self._moved, cleared=self._cleared)
+        self._moved, self._cleared = ([], []), []
+        try:
+            logits = self._runner.run(layout)
+        except torch.OutOfMemoryError:
+            self._shrink(planned)
+            return None
         for job, chunk in planned:
             chunk.session.num_cached += chunk.num_committed
+            chunk.session.publish()
             job.num_passes += 1
             job.num_computed_tokens += chunk.num_tokens
         return logits
 
-    @staticmethod
-    def _answer(planned: Sequence[tuple[VerifyJob, Chunk]], logits: Tensor) -> None:
-        finished = [(job, chunk) for job, chunk in planned if chunk.is_last]
-        all_rows = torch.split(logits, [chunk.num_choices for _, chunk in finished])
-        for (job, _), rows in zip(finished, all_rows, strict=True):
-            chosen = choose(rows, job.session)
-            logprobs = chosen_logprobs(rows, chosen).tolist() if job.want_logprobs else ()
-            job.answer(_verdict(job, chosen.tolist(), logprobs))
+    def _shrink(self, planned: Planned) -> None:
+        """After a pass too large for the device's memory: half as many tokens from now on, and again.
 
-    def _check(self, job: VerifyJob) -> None:
-        session, limits = job.session, self._limits
-        if session not in self._sessions:
-            self._check_opening(job)
-        if not job.committed_token_ids:
-            raise BadParameter("every message must commit at least one token")
-        if job.tree.num_nodes > limits.max_tree_nodes:
-            raise MalformedTree(f"the tree has {job.tree.num_nodes} nodes; this verifier takes {limits.max_tree_nodes}")
-        for token_ids in (job.committed_token_ids, job.tree.token_ids):
-            self._check_vocabulary(token_ids)
-        num_tokens = len(session.token_ids) + len(job.committed_token_ids) + job.tree.depth
-        if num_tokens > limits.max_context_tokens:
-            raise ContextTooLong(
-                f"{num_tokens} tokens, the tree's depth included, are more than this verifier's "
-                f"{limits.max_context_tokens}"
-            )
+        What the pass had written may be incomplete: its sessions start over from what was published before it. Those
+        that do not even fit in the smallest pass are told so.
+        """
+        torch.cuda.empty_cache()
+        for _, chunk in planned:
+            chunk.session.suspend()
+        smaller = self._pass_limits.halved(self._limits.smallest_pass)
+        if smaller == self._pass_limits:
+            for job, _ in planned:
+                job.fail(NoCapacity("the device has no memory for this pass", retry_after_s=_RETRY_AFTER_S))
+        log.warning("the device is out of memory; passes have at most %d tokens now", smaller.max_pass_tokens)
+        self._pass_limits = smaller
 
-    def _check_opening(self, job: VerifyJob) -> None:
-        if not job.committed_token_ids:
-            raise EmptyContext("the first message of a session must carry the context, at least one token")
-        if self.num_sessions >= self._limits.max_sessions:
-            raise NoCapacity(
-                f"this verifier takes {self._limits.max_sessions} sessions and has them", retry_after_s=_RETRY_AFTER_S
-            )
-
-    def _check_vocabulary(self, token_ids: Sequence[int]) -> None:
-        vocab_size = self._target.vocab_size
-        for token_id in token_ids:
-            if not 0 <= token_id < vocab_size:
-                raise TokenOutOfVocabulary(f"token {token_id} is not one of the model's {vocab_size}")
+    def _answer(self, planned: Planned, logits: Tensor) -> None:
+        finished = [job for job, chunk in planned if chunk.is_last]
+        choices = choose_all(logits, [_question(job) for job in finished])
+        now = self._clock()
+        for job, choice in zip(finished, choices, strict=True):
+            job.session.idle_since = now
+            if isinstance(choice, DraftpoolError):
+                job.fail(choice)
+            else:
+                job.answer(Verdict.of(job, choice))
 
     @staticmethod
-    def _count(planned: Sequence[tuple[VerifyJob, Chunk]], pass_ns: int) -> None:
+    def _count(planned: Planned, pass_ns: int) -> None:
         chunks = [chunk for _, chunk in planned]
         metrics.count_pass(
             pass_ns / 1e9,
@@ -219,13 +233,5 @@ class TargetEngine:
         )
 
 
-def _verdict(job: VerifyJob, chosen_token_ids: Sequence[int], logprobs: Sequence[float]) -> Verdict:
-    started_ns = job.started_ns or job.created_ns
-    return Verdict(
-        chosen_token_ids=tuple(chosen_token_ids),
-        chosen_logprobs=tuple(logprobs),
-        queue_us=(started_ns - job.created_ns) // 1000,
-        verify_us=(time.perf_counter_ns() - started_ns) // 1000,
-        num_passes=job.num_passes,
-        num_computed_tokens=job.num_computed_tokens,
-    )
+def _question(job: VerifyJob) -> Question:
+    return Question(job.session.chooser, job.session.token_ids, job.tree, job.want_logprobs)

@@ -8,9 +8,13 @@ from torch import Tensor
 from draftpool.errors import ModelNotServable
 from draftpool.sampling import SamplingParams
 from draftpool.tree import DraftTree
-from verifier_service.attention import TREE_ATTENTION
-from verifier_service.kv_pool import KvPool, LayerShape
+from verifier_service.attention import TREE_ATTENTION, AttentionOptions
+from verifier_service.choosing import Chooser
+from verifier_service.kv_store import LayerShape
 from verifier_service.packing import Chunk, pack
+from verifier_service.pages import PagePool
+from verifier_service.refusal import refuse_lost_windows
+from verifier_service.runner import Runner
 from verifier_service.session import Session
 from verifier_service.target import Target
 
@@ -23,9 +27,19 @@ class LayerProbe:
 
     def __init__(self) -> None:
         self.shapes: dict[int, LayerShape] = {}
+        self.windows: dict[int, int | None] = {}
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:  # noqa: ARG002
-        self.shapes[layer] = LayerShape(num_heads=key.shape[1], key_dim=key.shape[3], value_dim=value.shape[3])
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, options: AttentionOptions) -> Tensor:
+        if layer in self.shapes:
+            raise ModelNotServable("a layer of the model computes attention more than once, and would need more caches")
+        self.windows[layer] = options.window
+        self.shapes[layer] = LayerShape(
+            num_heads=key.shape[1],
+            key_dim=key.shape[3],
+            value_dim=value.shape[3],
+            dtype=key.dtype,
+            device=key.device,
+        )
         return query.new_zeros(1, query.shape[2], query.shape[1], value.shape[3])
 
 
@@ -39,21 +53,22 @@ def layer_shapes(target: Target) -> list[LayerShape]:
     probe = LayerProbe()
     first = torch.zeros(1, dtype=torch.int64, device=target.device)
     try:
-        logits = target.run(first[None], first[None], first, probe)
-    except (TypeError, ValueError, AttributeError) as error:
+        logits = target.run(first, first, first, probe)
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ModelNotServable(f"{target.name} does not take the arguments of a packed pass: {error}") from error
     num_layers = target.model.config.get_text_config().num_hidden_layers
     if sorted(probe.shapes) != list(range(num_layers)):
         raise ModelNotServable(
             f"only {len(probe.shapes)} of the {num_layers} layers of {target.name} compute attention by tree attention"
         )
+    refuse_lost_windows(target.model.config, [probe.windows[layer] for layer in range(num_layers)], target.name)
     if logits.shape[2] < target.vocab_size:
         raise ModelNotServable(f"{target.name} has {logits.shape[2]} logits for {target.vocab_size} token ids")
     return [probe.shapes[layer] for layer in range(num_layers)]
 
 
 @torch.inference_mode()
-def check_trees(target: Target, pool: KvPool) -> None:
+def check_trees(target: Target, runner: Runner, pool: PagePool) -> None:
     """Score a small tree and compare with the model's own attention, path by path. Takes a few short passes.
 
     Raises:
@@ -62,12 +77,13 @@ def check_trees(target: Target, pool: KvPool) -> None:
     num_ids = target.vocab_size
     context = [1 % num_ids, 2 % num_ids, 3 % num_ids]
     tree = DraftTree((num_ids - 1, num_ids - 2, num_ids // 2, num_ids // 3), (-1, -1, 0, 1))
-    session = Session(SamplingParams(temperature=0), num_ids)
-    session.advance(context, tree, pool)
+    session = Session(Chooser(SamplingParams(temperature=0), num_ids), pool)
+    session.advance(context, tree)
+    cleared = session.take()
     try:
-        scored = target.forward(pack([Chunk(session, len(context), is_last=True)], pool))
+        scored = runner.run(pack([Chunk(session, len(context), is_last=True)], cleared=cleared))
     finally:
-        session.close(pool)
+        session.close()
     for node in range(tree.num_nodes):
         path = [*context, *(tree.token_ids[ancestor] for ancestor in tree.ancestors(node))]
         expected = _own_logits(target, path)

@@ -8,37 +8,58 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers.utils.hub import cached_file
 
-from draftpool.errors import BadParameter, ModelNotServable
+from draftpool.errors import ModelNotServable
 from draftpool.vocabulary import Vocabulary
 from verifier_service.attention import TREE_ATTENTION
+from verifier_service.context_length import max_context_tokens
 from verifier_service.packed_linear import pack_linear_layers
+from verifier_service.placement import ON_CPU, Placement, refuse_uneven_slices
+from verifier_service.quantization import quantization_config
+from verifier_service.refusal import refuse_other_attention, servable_config
 from verifier_service.target import Target
 
 
-def load_target(model: str, *, name: str | None = None, dtype: str = "auto", device: str = "cpu") -> Target:
+def load_target(
+    model: str,
+    *,
+    name: str | None = None,
+    dtype: str = "auto",
+    placement: Placement = ON_CPU,
+    quantization: str | None = None,
+) -> Target:
     """Load a model and its tokenizer. `verifier_service.fitness` then says whether it can be served.
 
     Args:
         model: a folder, or a hub id.
         dtype: bfloat16, float16, float32, or auto.
+        placement: where it is loaded to; of several ranks, each calls this and gets its slice.
+        quantization: see `quantization_config`; a checkpoint that is quantised already needs none.
 
     Raises:
         ModelNotServable: it cannot be loaded, or is not a decoder-only attention model.
-        BadParameter: no such device.
+        BadParameter: no such device, or no such quantisation.
     """
-    torch_device = _device(device)
+    torch_device = placement.torch_device()
     torch_dtype = _default_dtype(torch_device) if dtype == "auto" else getattr(torch, dtype)
+    options: dict[str, Any] = {"dtype": torch_dtype, "attn_implementation": TREE_ATTENTION}
+    if quantization is not None:
+        options["quantization_config"] = quantization_config(quantization)
     try:
-        config = AutoConfig.from_pretrained(model)
-        _refuse_other_kinds(config, model)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch_dtype, attn_implementation=TREE_ATTENTION)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+        config = servable_config(model)
+        is_quantized = quantization is not None or getattr(config, "quantization_config", None) is not None
+        options |= placement.loading_options(is_quantized=is_quantized)
+        if placement.num_ranks > 1:
+            refuse_uneven_slices(config, model, placement.num_ranks)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(model, **options)
+        if placement.is_one_device:
+            loaded = loaded if loaded.device == torch_device else loaded.to(device=torch_device)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, NotImplementedError) as error:
         raise ModelNotServable(f"{model} cannot be loaded: {_first_line(error)}") from error
-    loaded = loaded.to(device=torch_device).eval().requires_grad_(False)
-    _refuse_other_attention(loaded, model)
+    loaded = loaded.eval().requires_grad_(False)
+    refuse_other_attention(loaded, model)
     num_parameters = loaded.num_parameters()
     pack_linear_layers(loaded)
     text_config = config.get_text_config()
@@ -51,49 +72,15 @@ def load_target(model: str, *, name: str | None = None, dtype: str = "auto", dev
         name=name or served_name(model),
         tokenizer_json=tokenizer_json,
         vocabulary=vocabulary,
-        max_context_tokens=_max_context_tokens(text_config),
+        max_context_tokens=max_context_tokens(text_config),
         num_parameters=num_parameters,
-        unused_ids=_unused_ids(tokenizer_json, text_config.vocab_size).to(torch_device),
+        unused_ids=_unused_ids(tokenizer_json, text_config.vocab_size).to(loaded.device),
     )
 
 
 def served_name(model: str) -> str:
     """The name a target goes by when it is given none: the last part of its folder or hub id."""
     return PurePath(model.rstrip("/")).name or model
-
-
-def _refuse_other_kinds(config: Any, model: str) -> None:
-    if config.is_encoder_decoder:
-        raise ModelNotServable(f"{model} is an encoder-decoder model; a verifier serves decoder-only models")
-    layer_types = getattr(config.get_text_config(), "layer_types", None) or []
-    if set(layer_types) - {"full_attention", "sliding_attention"}:
-        raise _recurrent(model)
-
-
-def _refuse_other_attention(loaded: Any, model: str) -> None:
-    if loaded._is_stateful:
-        raise _recurrent(model)
-    if not loaded._can_set_attn_implementation():
-        raise ModelNotServable(
-            f"{model} ({loaded.config.model_type}) does not compute attention through transformers' "
-            "AttentionInterface, so tree attention cannot be put in"
-        )
-
-
-def _recurrent(model: str) -> ModelNotServable:
-    return ModelNotServable(
-        f"{model} is a recurrent or hybrid model, whose state a rejected draft would spoil; "
-        "a verifier serves models made of attention layers"
-    )
-
-
-def _device(device: str) -> torch.device:
-    try:
-        torch_device = torch.device(device)
-        torch.empty(0, device=torch_device)
-    except (RuntimeError, AssertionError) as error:
-        raise BadParameter(f"device {device!r} cannot be used: {_first_line(error)}") from error
-    return torch_device
 
 
 def _default_dtype(device: torch.device) -> torch.dtype:
@@ -118,13 +105,6 @@ def _eos_token_ids(generation_config: GenerationConfig) -> list[int]:
     if eos_token_id is None:
         return []
     return [eos_token_id] if isinstance(eos_token_id, int) else list(eos_token_id)
-
-
-def _max_context_tokens(config: Any) -> int:
-    for name in ("max_position_embeddings", "n_positions", "max_sequence_length"):
-        if isinstance(found := getattr(config, name, None), int):
-            return found
-    raise ModelNotServable(f"the configuration of this {config.model_type} does not say how long a text may be")
 
 
 def _unused_ids(tokenizer_json: str, vocab_size: int) -> Tensor:

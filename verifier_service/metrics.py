@@ -7,8 +7,11 @@ from prometheus_client import Counter, Gauge, Histogram
 from draftpool.metrics import SHORT_SECONDS
 
 SESSIONS = Gauge("draftpool_verifier_sessions", "Sessions open now.")
-KV_SLOTS_USED = Gauge("draftpool_verifier_kv_slots_used", "Tokens whose keys and values are held.")
-KV_SLOTS = Gauge("draftpool_verifier_kv_slots", "Tokens whose keys and values can be held.")
+KV_PAGES = Gauge("draftpool_verifier_kv_pages", "Pages of the KV cache.")
+KV_PAGES_HELD = Gauge("draftpool_verifier_kv_pages_held", "Pages that sessions hold.")
+KV_PAGES_KEPT = Gauge("draftpool_verifier_kv_pages_kept", "Pages that nobody holds, kept for their content.")
+REUSED_TOKENS = Counter("draftpool_verifier_reused_tokens_total", "Tokens not computed, for a page held them already.")
+SUSPENDED_SESSIONS = Counter("draftpool_verifier_suspended_sessions_total", "Sessions that lost their pages to others.")
 PASS_SECONDS = Histogram(
     "draftpool_verifier_pass_seconds", "A forward pass with its packing and choosing.", buckets=SHORT_SECONDS
 )

@@ -41,11 +41,23 @@ def can_pack() -> bool:
 def pack_linear_layers(model: nn.Module) -> None:
     """Replace the linear layers of a bfloat16 CPU model; leave alone what is neither, or where oneDNN lacks it.
 
+    Weights of a class of their own, quantised ones and slices of a rank, and layers that somebody has hooked stay too.
+
     Mutates `model`, which can no longer be saved or trained.
     """
     if not can_pack():
         return
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) is nn.Linear and child.weight.dtype == torch.bfloat16 and child.weight.device.type == "cpu":
+            if type(child) is nn.Linear and _is_plain(child) and child.weight.dtype == torch.bfloat16:
                 setattr(parent, name, PackedLinear(child))
+
+
+def _is_plain(linear: nn.Linear) -> bool:
+    """Whether the layer computes on the CPU with its own numbers and nothing else."""
+    return (
+        type(linear.weight) is nn.Parameter
+        and linear.weight.device.type == "cpu"
+        # What cuts or spreads a model replaces the method on the object.
+        and "forward" not in vars(linear)
+    )

@@ -1,4 +1,4 @@
-"""From the sessions' shares of a pass to the tensors that the model is called with."""
+"""From the sessions' shares of a pass to one row of tokens. Pure numpy: what a pass needs, whoever computes it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from draftpool.tree import EMPTY_TREE, ROOT, DraftTree
-from verifier_service.attention import PackedAttention, Segment
-from verifier_service.kv_pool import KvPool, SlotArray
 from verifier_service.session import Session
+
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -44,79 +42,111 @@ class Chunk:
         start = self.session.num_cached
         return [*self.session.token_ids[start : start + self.num_committed], *self.tree.token_ids]
 
-    @property
-    def positions(self) -> list[int]:
-        start = self.session.num_cached
-        last = start + self.num_committed - 1
-        return [*range(start, last + 1), *(last + depth for depth in self.tree.depths)]
+
+@dataclass(frozen=True)
+class Segment:
+    """The new tokens of one session, contiguous in the row: committed tokens, then the nodes of a tree.
+
+    Each sees the cached tokens, the committed ones see the earlier ones, a node sees its ancestors and all committed
+    tokens.
+
+    Attributes:
+        start: first row.
+        stop: after the last row; n = stop - start.
+        num_cached: tokens that are in the cache already.
+        num_committed: committed tokens among the new ones.
+        parents: of the nodes.
+        pages: that hold the cached and the new tokens, in order.
+    """
+
+    start: int
+    stop: int
+    num_cached: int
+    num_committed: int
+    parents: tuple[int, ...]
+    pages: tuple[int, ...]
 
     @property
-    def slots(self) -> SlotArray:
-        """Of all that the chunk may see: what is cached, then its own tokens in order."""
-        committed = self.session.slots[: self.session.num_cached + self.num_committed]
-        return np.concatenate([committed, self.session.node_slots]) if self.is_last else committed
+    def num_rows(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def num_keys(self) -> int:
+        """L, cached and new."""
+        return self.num_cached + self.num_rows
+
+    def sees(self) -> npt.NDArray[np.bool_]:
+        """(n, n): which new token sees which."""
+        sees = np.zeros((self.num_rows, self.num_rows), dtype=np.bool_)
+        sees[: self.num_committed, : self.num_committed] = np.tri(self.num_committed, dtype=np.bool_)
+        for node, parent in enumerate(self.parents):
+            row = self.num_committed + node
+            sees[row] = sees[self.num_committed - 1 if parent == ROOT else self.num_committed + parent]
+            sees[row, row] = True
+        return sees
+
+    def positions(self) -> IntArray:
+        """(n,) of the new tokens; a node stands as deep behind the last committed token as it is in the tree."""
+        positions = list(range(self.num_cached, self.num_cached + self.num_committed))
+        for parent in self.parents:
+            positions.append(1 + positions[self.num_committed - 1 if parent == ROOT else self.num_committed + parent])
+        return np.array(positions, dtype=np.int64)
+
+    def slots(self, page_tokens: int) -> IntArray:
+        """(n,) where the new tokens' keys and values go."""
+        index = np.arange(self.num_cached, self.num_keys)
+        return np.array(self.pages, dtype=np.int64)[index // page_tokens] * page_tokens + index % page_tokens
 
 
 @dataclass(frozen=True)
-class PackedPass:
-    """The arguments of one forward pass over T tokens.
+class PassLayout:
+    """One forward pass over T tokens: all that those who compute it have to know.
 
     Attributes:
-        token_ids: (1, T) int64.
-        positions: (1, T) int64.
-        logit_rows: (R,) int64, the rows whose logits are needed.
-        attention: the layout, for `draftpool_tree` attention.
+        token_ids: (T,).
+        positions: (T,).
+        logit_rows: (R,) the rows whose logits are needed.
+        segments: in row order, all rows covered.
+        moved: source slots and target slots, copied before the pass: accepted nodes on their way to their places.
+        cleared: pages to be cleared after that and before the pass.
     """
 
-    token_ids: Tensor
-    positions: Tensor
-    logit_rows: Tensor
-    attention: PackedAttention
+    token_ids: IntArray
+    positions: IntArray
+    logit_rows: IntArray
+    segments: tuple[Segment, ...]
+    moved: tuple[Sequence[int], Sequence[int]] = ((), ())
+    cleared: Sequence[int] = ()
 
 
-def pack(chunks: Sequence[Chunk], pool: KvPool) -> PackedPass:
+def pack(
+    chunks: Sequence[Chunk],
+    *,
+    moved: tuple[Sequence[int], Sequence[int]] = ((), ()),
+    cleared: Sequence[int] = (),
+) -> PassLayout:
     """Lay the chunks one after the other in one row."""
-    dtype, device = pool.keys[0].dtype, pool.keys[0].device
     stops = list(accumulate(chunk.num_tokens for chunk in chunks))
-    slots = [chunk.slots for chunk in chunks]
-
-    def tensor(values: Sequence[int] | SlotArray) -> Tensor:
-        return torch.as_tensor(values, dtype=torch.int64).to(device)
-
-    segments = []
-    for chunk, chunk_slots, stop in zip(chunks, slots, stops, strict=True):
-        mask = _additive_mask(chunk, len(chunk_slots), dtype)
-        start = stop - chunk.num_tokens
-        segments.append(Segment(start, stop, tensor(chunk_slots), None if mask is None else mask.to(device)))
-    new_slots = np.concatenate([all_[-chunk.num_tokens :] for chunk, all_ in zip(chunks, slots, strict=True)])
-    return PackedPass(
-        token_ids=tensor([token_id for chunk in chunks for token_id in chunk.token_ids])[None],
-        positions=tensor([position for chunk in chunks for position in chunk.positions])[None],
-        logit_rows=tensor(
-            [row for chunk, stop in zip(chunks, stops, strict=True) for row in range(stop - chunk.num_choices, stop)]
-        ),
-        attention=PackedAttention(pool, tensor(new_slots), tuple(segments)),
+    segments = tuple(_segment(chunk, stop) for chunk, stop in zip(chunks, stops, strict=True))
+    choices = [np.arange(stop - chunk.num_choices, stop) for chunk, stop in zip(chunks, stops, strict=True)]
+    return PassLayout(
+        token_ids=np.array([token_id for chunk in chunks for token_id in chunk.token_ids], dtype=np.int64),
+        positions=np.concatenate([segment.positions() for segment in segments]),
+        logit_rows=np.concatenate(choices),
+        segments=segments,
+        moved=moved,
+        cleared=cleared,
     )
 
 
-def visibility(num_committed: int, tree: DraftTree) -> npt.NDArray[np.bool_]:
-    """(n, n): which new token sees which; committed tokens all earlier ones, a node its ancestors, each itself."""
-    num_tokens = num_committed + tree.num_nodes
-    sees = np.zeros((num_tokens, num_tokens), dtype=np.bool_)
-    sees[:num_committed, :num_committed] = np.tri(num_committed, dtype=np.bool_)
-    for node, parent in enumerate(tree.parents):
-        row = num_committed + node
-        sees[row] = sees[num_committed - 1 if parent == ROOT else num_committed + parent]
-        sees[row, row] = True
-    return sees
-
-
-def _additive_mask(chunk: Chunk, num_slots: int, dtype: torch.dtype) -> Tensor | None:
-    """(n, L): 0 where a new token sees a key, else -inf; None for a single token, which sees everything."""
-    num_tokens = chunk.num_tokens
-    if num_tokens == 1:
-        return None
-    mask = torch.zeros(num_tokens, num_slots, dtype=dtype)
-    sees = torch.from_numpy(visibility(chunk.num_committed, chunk.tree))
-    mask[:, num_slots - num_tokens :].masked_fill_(~sees, -torch.inf)
-    return mask
+def _segment(chunk: Chunk, stop: int) -> Segment:
+    session = chunk.session
+    num_keys = session.num_cached + chunk.num_tokens
+    return Segment(
+        start=stop - chunk.num_tokens,
+        stop=stop,
+        num_cached=session.num_cached,
+        num_committed=chunk.num_committed,
+        parents=chunk.tree.parents,
+        pages=tuple(session.pages[: session.num_pages_for(num_keys)]),
+    )

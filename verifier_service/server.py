@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 
 from draftpool.rpc import server
 from draftpool.settings import ServerSettings
 from draftpool.v1 import verifier_pb2_grpc
+from verifier_service import parallel
+from verifier_service.parallel import LeadingRunner
+from verifier_service.placement import Placement
+from verifier_service.readiness import load, make_ready
 from verifier_service.replica import VerifierReplica
 from verifier_service.servicer import VerifierServicer
 from verifier_service.settings import VerifierSettings
+
+log = logging.getLogger(__name__)
 
 
 async def serve(
     settings: VerifierSettings, server_settings: ServerSettings, *, on_ready: Callable[[str], None] | None = None
 ) -> None:
-    """Load the target, then serve until SIGTERM or SIGINT.
+    """Load the target, then serve until SIGTERM or SIGINT. Of several ranks, the first one serves.
 
     Args:
         on_ready: called with the bound address once requests are answered.
@@ -24,9 +34,43 @@ async def serve(
     Raises:
         ModelNotServable: the model cannot be served.
         BadParameter: settings that do not fit together, or an address that cannot be bound.
+        GroupLost: a rank is gone.
     """
-    with closing(VerifierReplica(settings)) as replica:
-        await server.serve([verifier_service(replica)], server_settings, on_ready=on_ready)
+    if parallel.num_ranks() > 1:
+        await _serve_in_ranks(settings, server_settings, on_ready)
+    else:
+        with closing(VerifierReplica(settings)) as replica:
+            await server.serve([verifier_service(replica)], server_settings, on_ready=on_ready)
+
+
+async def _serve_in_ranks(
+    settings: VerifierSettings, server_settings: ServerSettings, on_ready: Callable[[str], None] | None
+) -> None:
+    placement = Placement(settings.device, settings.device_map, parallel.num_ranks())
+    with parallel.joined(placement.torch_device()) as group:
+        target = load(settings, num_ranks=group.num_ranks)
+        group.meet()
+        ready = make_ready(target, settings)
+        log.info("rank %d of %d %s", group.rank, group.num_ranks, "leads" if group.is_leader else "follows")
+        if not group.is_leader:
+            _leave_signals_to_the_leader()
+            parallel.follow(ready.runner, group)
+            return
+        with closing(LeadingRunner(ready.runner, group, on_lost=_stop_serving)) as leader:
+            with closing(VerifierReplica(settings, replace(ready, runner=leader))) as replica:
+                await server.serve([verifier_service(replica)], server_settings, on_ready=on_ready)
+            if leader.loss is not None:
+                raise leader.loss
+
+
+def _leave_signals_to_the_leader() -> None:
+    """All ranks are sent the same signals, and the leader may go on for as long as its requests do."""
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, signal.SIG_IGN)
+
+
+def _stop_serving() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def verifier_service(replica: VerifierReplica) -> server.Service:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from draftpool.vocabulary import Vocabulary
 from verifier_service.attention import Attention
-from verifier_service.packing import PackedPass
 
 
 @dataclass(frozen=True)
@@ -54,19 +53,18 @@ class Target:
         """The model type of its configuration: llama, gpt_neox, ..."""
         return str(self.model.config.get_text_config().model_type)
 
-    def forward(self, packed: PackedPass) -> Tensor:
-        """(R, V) float32: logits of the rows that a pass asks for; the KV pool holds all its tokens then."""
-        logits = self.run(packed.token_ids, packed.positions, packed.logit_rows, packed.attention)
-        logits = logits[0, :, : self.vocab_size].float()
+    def logits(self, token_ids: Tensor, positions: Tensor, logit_rows: Tensor, attention: Attention) -> Tensor:
+        """(R, V) float32: of rows (R,) of a pass over token ids (T,) at positions (T,); unused ids have -inf."""
+        logits = self.run(token_ids, positions, logit_rows, attention)[0, :, : self.vocab_size].float()
         if len(self.unused_ids):
             logits.index_fill_(1, self.unused_ids, -torch.inf)
         return logits
 
     def run(self, token_ids: Tensor, positions: Tensor, logit_rows: Tensor, attention: Attention) -> Tensor:
-        """(1, R, at least V): the model's own output for token ids (1, T), positions (1, T), rows (R,)."""
+        """(1, R, at least V): the model's own output for token ids (T,), positions (T,), rows (R,)."""
         logits: Tensor = self.model(
-            input_ids=token_ids,
-            position_ids=positions,
+            input_ids=token_ids[None],
+            position_ids=positions[None],
             logits_to_keep=logit_rows,
             use_cache=False,
             packed=attention,

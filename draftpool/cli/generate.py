@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -41,25 +42,56 @@ def generate(
     temperature: Annotated[float | None, typer.Option(min=0, help="0 is greedy.", show_default="1")] = None,
     top_p: Annotated[float | None, typer.Option(help="Sample from the most probable share only.")] = None,
     top_k: Annotated[int | None, typer.Option(min=0, help="Sample from the k most probable tokens only.")] = None,
+    min_p: Annotated[
+        float | None, typer.Option(help="Leave out tokens less probable than this share of the best.")
+    ] = None,
+    repetition_penalty: Annotated[
+        float | None, typer.Option(help="Above 1: tokens that prompt or answer hold become less probable.")
+    ] = None,
+    presence_penalty: Annotated[float | None, typer.Option(help="Taken off tokens that the answer holds.")] = None,
+    frequency_penalty: Annotated[float | None, typer.Option(help="The same, once for each time.")] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**64 - 1, help="The same seed gives the same text.", show_default="random")
     ] = None,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.")] = None,
+    stop_token_id: Annotated[
+        list[int] | None, typer.Option(min=0, help="End with this token; may be repeated.")
+    ] = None,
+    min_new_tokens: Annotated[int | None, typer.Option(min=0, help="Do not end before.")] = None,
+    json_schema: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Answer in JSON of the schema in this file.")
+    ] = None,
+    regex: Annotated[str | None, typer.Option(help="Answer with a text that this expression matches.")] = None,
     no_draft: Annotated[bool, typer.Option("--no-draft", help="Decode without drafting.")] = False,
     shape: Annotated[
         str | None, typer.Option(help="Draft this tree every round, e.g. 3,2,2,1,1.", show_default="learned")
     ] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Say where the time went.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line for every event.")] = False,
+    logprobs: Annotated[
+        int | None, typer.Option(min=0, max=20, help="With --json: each token's log-probability, and so many others.")
+    ] = None,
 ) -> None:
     """Continue a prompt. Drafting changes the speed, never the text."""
+    if logprobs is not None and not json:
+        raise typer.BadParameter("--logprobs needs --json to be shown")
     options = GenerateOptions(
         max_new_tokens=max_new_tokens,
+        min_new_tokens=min_new_tokens,
         temperature=temperature,
         top_p=top_p,
         top_k=top_k,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
         seed=seed,
-        stop=stop or (),
+        stop=stop,
+        stop_token_ids=stop_token_id,
+        json_schema=None if json_schema is None else json_schema.read_text(),
+        regex=regex,
+        want_logprobs=logprobs is not None,
+        num_top_logprobs=logprobs,
         drafting=_drafting(no_draft, shape),
         want_rounds=json and stats,
     )

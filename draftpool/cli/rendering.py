@@ -135,7 +135,7 @@ def summary(completion: Completion) -> Text:
 _ENDINGS = {
     "eos": "the model",
     "length": "the length limit",
-    "stop": "a stop string",
+    "stop": "a stop string or token",
     "unspecified": "the server",
 }
 

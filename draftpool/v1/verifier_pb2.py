@@ -28,7 +28,7 @@ from draftpool.v1 import tree_pb2 as draftpool_dot_v1_dot_tree__pb2
 from draftpool.v1 import vocabulary_pb2 as draftpool_dot_v1_dot_vocabulary__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x64raftpool/v1/verifier.proto\x12\x0c\x64raftpool.v1\x1a\x17\x64raftpool/v1/load.proto\x1a\x1b\x64raftpool/v1/sampling.proto\x1a\x17\x64raftpool/v1/tree.proto\x1a\x1d\x64raftpool/v1/vocabulary.proto\"\xb2\x01\n\rVerifyRequest\x12,\n\x07session\x18\x01 \x01(\x0b\x32\x1b.draftpool.v1.VerifySession\x12\x1b\n\x13\x63ommitted_token_ids\x18\x02 \x03(\r\x12%\n\x04tree\x18\x03 \x01(\x0b\x32\x17.draftpool.v1.DraftTree\x12/\n\rdraft_support\x18\x04 \x01(\x0b\x32\x18.draftpool.v1.SparseRows\"\xbc\x01\n\rVerifySession\x12.\n\x08sampling\x18\x01 \x01(\x0b\x32\x1c.draftpool.v1.SamplingParams\x12\x35\n\x0f\x61\x63\x63\x65ptance_rule\x18\x02 \x01(\x0e\x32\x1c.draftpool.v1.AcceptanceRule\x12\x15\n\rwant_logprobs\x18\x03 \x01(\x08\x12\r\n\x05model\x18\x04 \x01(\t\x12\x1e\n\x16vocabulary_fingerprint\x18\x05 \x01(\t\"\xe2\x01\n\x0bVerifyReply\x12\x18\n\x10\x63hosen_token_ids\x18\x01 \x03(\r\x12\x17\n\x0f\x63hosen_logprobs\x18\x02 \x03(\x02\x12,\n\x07timings\x18\x03 \x01(\x0b\x32\x1b.draftpool.v1.VerifyTimings\x12\'\n\x04load\x18\x04 \x01(\x0b\x32\x19.draftpool.v1.ReplicaLoad\x12.\n\x0ctarget_probs\x18\x05 \x01(\x0b\x32\x18.draftpool.v1.SparseRows\x12\x19\n\x11outside_token_ids\x18\x06 \x03(\r\"e\n\rVerifyTimings\x12\x10\n\x08queue_us\x18\x01 \x01(\x04\x12\x11\n\tverify_us\x18\x02 \x01(\x04\x12\x12\n\nnum_passes\x18\x03 \x01(\r\x12\x1b\n\x13num_computed_tokens\x18\x04 \x01(\r\"\x19\n\x17\x44\x65scribeVerifierRequest\"\x86\x02\n\x15\x44\x65scribeVerifierReply\x12\r\n\x05model\x18\x01 \x01(\t\x12\x16\n\x0etokenizer_json\x18\x02 \x01(\x0c\x12,\n\nvocabulary\x18\x03 \x01(\x0b\x32\x18.draftpool.v1.Vocabulary\x12\x1a\n\x12max_context_tokens\x18\x04 \x01(\r\x12\x16\n\x0emax_tree_nodes\x18\x05 \x01(\r\x12\x16\n\x0enum_parameters\x18\x06 \x01(\x04\x12\r\n\x05\x64type\x18\x07 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x08 \x01(\t\x12\'\n\x04load\x18\t \x01(\x0b\x32\x19.draftpool.v1.ReplicaLoad2\xa8\x01\n\x08Verifier\x12\x44\n\x06Verify\x12\x1b.draftpool.v1.VerifyRequest\x1a\x19.draftpool.v1.VerifyReply(\x01\x30\x01\x12V\n\x08\x44\x65scribe\x12%.draftpool.v1.DescribeVerifierRequest\x1a#.draftpool.v1.DescribeVerifierReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x64raftpool/v1/verifier.proto\x12\x0c\x64raftpool.v1\x1a\x17\x64raftpool/v1/load.proto\x1a\x1b\x64raftpool/v1/sampling.proto\x1a\x17\x64raftpool/v1/tree.proto\x1a\x1d\x64raftpool/v1/vocabulary.proto\"\xb2\x01\n\rVerifyRequest\x12,\n\x07session\x18\x01 \x01(\x0b\x32\x1b.draftpool.v1.VerifySession\x12\x1b\n\x13\x63ommitted_token_ids\x18\x02 \x03(\r\x12%\n\x04tree\x18\x03 \x01(\x0b\x32\x17.draftpool.v1.DraftTree\x12/\n\rdraft_support\x18\x04 \x01(\x0b\x32\x18.draftpool.v1.SparseRows\"\x8c\x02\n\rVerifySession\x12.\n\x08sampling\x18\x01 \x01(\x0b\x32\x1c.draftpool.v1.SamplingParams\x12\x35\n\x0f\x61\x63\x63\x65ptance_rule\x18\x02 \x01(\x0e\x32\x1c.draftpool.v1.AcceptanceRule\x12\x15\n\rwant_logprobs\x18\x03 \x01(\x08\x12\r\n\x05model\x18\x04 \x01(\t\x12\x1e\n\x16vocabulary_fingerprint\x18\x05 \x01(\t\x12\x1e\n\x11num_prompt_tokens\x18\x06 \x01(\rH\x00\x88\x01\x01\x12\x18\n\x10num_top_logprobs\x18\x07 \x01(\rB\x14\n\x12_num_prompt_tokens\"\x8f\x02\n\x0bVerifyReply\x12\x18\n\x10\x63hosen_token_ids\x18\x01 \x03(\r\x12\x17\n\x0f\x63hosen_logprobs\x18\x02 \x03(\x02\x12,\n\x07timings\x18\x03 \x01(\x0b\x32\x1b.draftpool.v1.VerifyTimings\x12\'\n\x04load\x18\x04 \x01(\x0b\x32\x19.draftpool.v1.ReplicaLoad\x12.\n\x0ctarget_probs\x18\x05 \x01(\x0b\x32\x18.draftpool.v1.SparseRows\x12\x19\n\x11outside_token_ids\x18\x06 \x03(\r\x12\x15\n\rtop_token_ids\x18\x07 \x03(\r\x12\x14\n\x0ctop_logprobs\x18\x08 \x03(\x02\"e\n\rVerifyTimings\x12\x10\n\x08queue_us\x18\x01 \x01(\x04\x12\x11\n\tverify_us\x18\x02 \x01(\x04\x12\x12\n\nnum_passes\x18\x03 \x01(\r\x12\x1b\n\x13num_computed_tokens\x18\x04 \x01(\r\"\x19\n\x17\x44\x65scribeVerifierRequest\"\x86\x02\n\x15\x44\x65scribeVerifierReply\x12\r\n\x05model\x18\x01 \x01(\t\x12\x16\n\x0etokenizer_json\x18\x02 \x01(\x0c\x12,\n\nvocabulary\x18\x03 \x01(\x0b\x32\x18.draftpool.v1.Vocabulary\x12\x1a\n\x12max_context_tokens\x18\x04 \x01(\r\x12\x16\n\x0emax_tree_nodes\x18\x05 \x01(\r\x12\x16\n\x0enum_parameters\x18\x06 \x01(\x04\x12\r\n\x05\x64type\x18\x07 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x08 \x01(\t\x12\'\n\x04load\x18\t \x01(\x0b\x32\x19.draftpool.v1.ReplicaLoad2\xa8\x01\n\x08Verifier\x12\x44\n\x06Verify\x12\x1b.draftpool.v1.VerifyRequest\x1a\x19.draftpool.v1.VerifyReply(\x01\x30\x01\x12V\n\x08\x44\x65scribe\x12%.draftpool.v1.DescribeVerifierRequest\x1a#.draftpool.v1.DescribeVerifierReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,15 +38,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERIFYREQUEST']._serialized_start=156
   _globals['_VERIFYREQUEST']._serialized_end=334
   _globals['_VERIFYSESSION']._serialized_start=337
-  _globals['_VERIFYSESSION']._serialized_end=525
-  _globals['_VERIFYREPLY']._serialized_start=528
-  _globals['_VERIFYREPLY']._serialized_end=754
-  _globals['_VERIFYTIMINGS']._serialized_start=756
-  _globals['_VERIFYTIMINGS']._serialized_end=857
-  _globals['_DESCRIBEVERIFIERREQUEST']._serialized_start=859
-  _globals['_DESCRIBEVERIFIERREQUEST']._serialized_end=884
-  _globals['_DESCRIBEVERIFIERREPLY']._serialized_start=887
-  _globals['_DESCRIBEVERIFIERREPLY']._serialized_end=1149
-  _globals['_VERIFIER']._serialized_start=1152
-  _globals['_VERIFIER']._serialized_end=1320
+  _globals['_VERIFYSESSION']._serialized_end=605
+  _globals['_VERIFYREPLY']._serialized_start=608
+  _globals['_VERIFYREPLY']._serialized_end=879
+  _globals['_VERIFYTIMINGS']._serialized_start=881
+  _globals['_VERIFYTIMINGS']._serialized_end=982
+  _globals['_DESCRIBEVERIFIERREQUEST']._serialized_start=984
+  _globals['_DESCRIBEVERIFIERREQUEST']._serialized_end=1009
+  _globals['_DESCRIBEVERIFIERREPLY']._serialized_start=1012
+  _globals['_DESCRIBEVERIFIERREPLY']._serialized_end=1274
+  _globals['_VERIFIER']._serialized_start=1277
+  _globals['_VERIFIER']._serialized_end=1445
 # @@protoc_insertion_point(module_scope)

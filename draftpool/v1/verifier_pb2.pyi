@@ -23,34 +23,42 @@ class VerifyRequest(_message.Message):
     def __init__(self, session: _Optional[_Union[VerifySession, _Mapping]] = ..., committed_token_ids: _Optional[_Iterable[int]] = ..., tree: _Optional[_Union[_tree_pb2.DraftTree, _Mapping]] = ..., draft_support: _Optional[_Union[_tree_pb2.SparseRows, _Mapping]] = ...) -> None: ...
 
 class VerifySession(_message.Message):
-    __slots__ = ("sampling", "acceptance_rule", "want_logprobs", "model", "vocabulary_fingerprint")
+    __slots__ = ("sampling", "acceptance_rule", "want_logprobs", "model", "vocabulary_fingerprint", "num_prompt_tokens", "num_top_logprobs")
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     ACCEPTANCE_RULE_FIELD_NUMBER: _ClassVar[int]
     WANT_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VOCABULARY_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    NUM_PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    NUM_TOP_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     sampling: _sampling_pb2.SamplingParams
     acceptance_rule: _sampling_pb2.AcceptanceRule
     want_logprobs: bool
     model: str
     vocabulary_fingerprint: str
-    def __init__(self, sampling: _Optional[_Union[_sampling_pb2.SamplingParams, _Mapping]] = ..., acceptance_rule: _Optional[_Union[_sampling_pb2.AcceptanceRule, str]] = ..., want_logprobs: _Optional[bool] = ..., model: _Optional[str] = ..., vocabulary_fingerprint: _Optional[str] = ...) -> None: ...
+    num_prompt_tokens: int
+    num_top_logprobs: int
+    def __init__(self, sampling: _Optional[_Union[_sampling_pb2.SamplingParams, _Mapping]] = ..., acceptance_rule: _Optional[_Union[_sampling_pb2.AcceptanceRule, str]] = ..., want_logprobs: _Optional[bool] = ..., model: _Optional[str] = ..., vocabulary_fingerprint: _Optional[str] = ..., num_prompt_tokens: _Optional[int] = ..., num_top_logprobs: _Optional[int] = ...) -> None: ...
 
 class VerifyReply(_message.Message):
-    __slots__ = ("chosen_token_ids", "chosen_logprobs", "timings", "load", "target_probs", "outside_token_ids")
+    __slots__ = ("chosen_token_ids", "chosen_logprobs", "timings", "load", "target_probs", "outside_token_ids", "top_token_ids", "top_logprobs")
     CHOSEN_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     CHOSEN_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
     TARGET_PROBS_FIELD_NUMBER: _ClassVar[int]
     OUTSIDE_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    TOP_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    TOP_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     chosen_token_ids: _containers.RepeatedScalarFieldContainer[int]
     chosen_logprobs: _containers.RepeatedScalarFieldContainer[float]
     timings: VerifyTimings
     load: _load_pb2.ReplicaLoad
     target_probs: _tree_pb2.SparseRows
     outside_token_ids: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, chosen_token_ids: _Optional[_Iterable[int]] = ..., chosen_logprobs: _Optional[_Iterable[float]] = ..., timings: _Optional[_Union[VerifyTimings, _Mapping]] = ..., load: _Optional[_Union[_load_pb2.ReplicaLoad, _Mapping]] = ..., target_probs: _Optional[_Union[_tree_pb2.SparseRows, _Mapping]] = ..., outside_token_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+    top_token_ids: _containers.RepeatedScalarFieldContainer[int]
+    top_logprobs: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, chosen_token_ids: _Optional[_Iterable[int]] = ..., chosen_logprobs: _Optional[_Iterable[float]] = ..., timings: _Optional[_Union[VerifyTimings, _Mapping]] = ..., load: _Optional[_Union[_load_pb2.ReplicaLoad, _Mapping]] = ..., target_probs: _Optional[_Union[_tree_pb2.SparseRows, _Mapping]] = ..., outside_token_ids: _Optional[_Iterable[int]] = ..., top_token_ids: _Optional[_Iterable[int]] = ..., top_logprobs: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class VerifyTimings(_message.Message):
     __slots__ = ("queue_us", "verify_us", "num_passes", "num_computed_tokens")

@@ -10,7 +10,7 @@ from draftpool.cli.stack import Stack
 QUESTION = "Question: Tom has 12 marbles. He buys 3 bags of 8 marbles each. How many marbles does he have?\nAnswer:"
 
 _SESSIONS = {"draftpool_drafter_sessions", "draftpool_verifier_sessions"}
-_MEMORY = {"draftpool_drafter_state_slots_used", "draftpool_verifier_kv_slots_used"}
+_MEMORY = {"draftpool_drafter_state_slots_used", "draftpool_verifier_kv_pages_held"}
 
 
 def _gauges(address: str) -> dict[str, float]:
@@ -30,7 +30,7 @@ async def open_sessions(stack: Stack) -> int:
 
 
 async def held_memory(stack: Stack) -> int:
-    """State slots and KV slots in use, all together."""
+    """State slots and KV pages in use, all together."""
     return int(await _total(stack, _MEMORY))
 
 

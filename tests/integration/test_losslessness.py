@@ -1,5 +1,7 @@
 """The law: what is drafted changes the speed and never a token. Embedded models, float32, real processes."""
 
+import json
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -7,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from draftpool.cli.plan import EMBEDDED_TARGETS
 from draftpool.client import NO_DRAFT, Client
 from draftpool.embedded import embedded_path
+from draftpool.errors import BadParameter
 from orchestrator.settings import DEFAULT_ARMS
 from tests.integration.probes import QUESTION
 
@@ -17,11 +20,33 @@ PROMPTS = [
     "Question: A pen costs $2 and a book costs $7. How much do 4 pens and 2 books cost?\nAnswer:",
     "def add(a, b):\n",
 ]
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 12},
+        "answer": {"type": "integer", "minimum": 0, "maximum": 999},
+    },
+    "required": ["name", "answer"],
+    "additionalProperties": False,
+}
 SAMPLINGS = {
     "greedy": {"temperature": 0.0},
     "temperature 1": {"temperature": 1.0, "seed": 5},
     "temperature 0.7": {"temperature": 0.7, "seed": 6},
     "top-p 0.9": {"temperature": 1.0, "top_p": 0.9, "seed": 7},
+    "min-p, typical-p": {"temperature": 1.2, "min_p": 0.05, "typical_p": 0.9, "seed": 8},
+    "greedy, penalties": {"temperature": 0.0, "repetition_penalty": 1.3, "presence_penalty": 0.5},
+    "lists": {
+        "temperature": 1.0,
+        "frequency_penalty": 0.8,
+        "logit_bias": {11: 2.0, 500: -3.0},
+        "banned_token_ids": list(range(1000, 2000)),
+        "stop_token_ids": [301],
+        "min_new_tokens": 10,
+        "seed": 9,
+    },
+    "JSON schema": {"temperature": 1.0, "json_schema": SCHEMA, "repetition_penalty": 1.1, "seed": 10},
+    "greedy, regex": {"temperature": 0.0, "regex": r" [A-Z][a-z ]{5,30}\. \$\d{1,3}"},
     "top-k 20, top-p 0.9": {"temperature": 0.7, "top_k": 20, "top_p": 0.9, "seed": 2**64 - 1},
 }
 
@@ -76,6 +101,41 @@ async def test_logprobs_are_the_targets_own(client: Client) -> None:
     torch.testing.assert_close(
         torch.tensor([token.logprob for token in completion.tokens]), expected, rtol=1e-3, atol=1e-3
     )
+
+
+@pytest.mark.parametrize("target", EMBEDDED_TARGETS)
+async def test_a_text_under_a_json_schema_is_json_of_that_schema(client: Client, target: str) -> None:
+    for seed in range(4):
+        completion = await client.complete(target, QUESTION, max_new_tokens=200, json_schema=SCHEMA, seed=seed)
+        assert completion.finish.reason == "eos"
+        value = json.loads(completion.text)
+        assert value.keys() == {"name", "answer"}
+        assert len(value["name"]) <= 12
+        assert 0 <= value["answer"] <= 999
+
+
+async def test_a_stop_token_ends_the_text_with_itself(client: Client) -> None:
+    whole = await client.complete("tiny-llama", QUESTION, max_new_tokens=40, temperature=0)
+    stop = whole.token_ids[20]
+    cut = await client.complete("tiny-llama", QUESTION, max_new_tokens=40, temperature=0, stop_token_ids=[stop])
+    assert cut.token_ids == whole.token_ids[: whole.token_ids.index(stop) + 1]
+    assert (cut.finish.reason, cut.finish.matched_stop_token_id) == ("stop", stop)
+
+
+async def test_the_most_probable_tokens_come_with_their_text(client: Client) -> None:
+    completion = await client.complete("tiny-neox", QUESTION, max_new_tokens=12, temperature=0, num_top_logprobs=3)
+    for token in completion.tokens:
+        best = token.top_logprobs[0]
+        assert (best.id, best.logprob) == (token.id, pytest.approx(token.logprob, abs=1e-5))
+        assert [top.logprob for top in token.top_logprobs] == sorted(
+            (top.logprob for top in token.top_logprobs), reverse=True
+        )
+    assert "".join(token.top_logprobs[0].text for token in completion.tokens) == completion.text
+
+
+async def test_a_grammar_that_is_wrong_is_the_clients_mistake(client: Client) -> None:
+    with pytest.raises(BadParameter, match="Invalid type"):
+        await client.complete("tiny-llama", QUESTION, json_schema={"type": "foo"})
 
 
 async def test_a_stop_string_ends_the_text_before_it(client: Client) -> None:

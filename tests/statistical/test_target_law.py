@@ -1,5 +1,7 @@
 """The tokens that the verifier chooses follow the target's law, whatever seeds and trees."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from scipy.stats import chisquare
@@ -11,11 +13,15 @@ from draftpool.tree import DraftTree
 from draftpool.vocabulary import Vocabulary
 from verifier_service import choosing
 from verifier_service.attention import TREE_ATTENTION
-from verifier_service.engine import EngineLimits, TargetEngine, VerifyJob
+from verifier_service.choosing import Chooser
+from verifier_service.engine import TargetEngine
 from verifier_service.fitness import layer_shapes
-from verifier_service.kv_pool import KvPool
+from verifier_service.job import VerifyJob
+from verifier_service.kv_store import KvStore
+from verifier_service.limits import EngineLimits
+from verifier_service.pages import PagePool
+from verifier_service.runner import PassRunner
 from verifier_service.schedule import PassLimits
-from verifier_service.session import Session
 from verifier_service.target import Target
 
 VOCAB_SIZE = 10
@@ -53,7 +59,8 @@ def engine(target: Target) -> TargetEngine:
     limits = EngineLimits(
         max_sessions=BATCH, max_context_tokens=32, max_tree_nodes=4, of_pass=PassLimits(BATCH * 8, BATCH * 3)
     )
-    return TargetEngine(target, KvPool(layer_shapes(target), BATCH * 8, dtype=torch.float32), limits)
+    store = KvStore(layer_shapes(target), num_pages=BATCH, page_tokens=8)
+    return TargetEngine(PassRunner(target, store), PagePool(BATCH, 8), limits, VOCAB_SIZE)
 
 
 def own_law(target: Target, token_ids: list[int], params: SamplingParams) -> torch.Tensor:
@@ -75,14 +82,11 @@ def counts(engine: TargetEngine, params: SamplingParams) -> torch.Tensor:
     found = torch.zeros(len(PATHS), VOCAB_SIZE)
     for first_seed in range(0, NUM_SAMPLES, BATCH):
         seeds = range(first_seed, first_seed + BATCH)
-        sessions = [
-            Session(SamplingParams(params.temperature, params.top_k, params.top_p, seed * 7919), VOCAB_SIZE)
-            for seed in seeds
-        ]
+        sessions = [engine.new_session(Chooser(replace(params, seed=seed * 7919), VOCAB_SIZE)) for seed in seeds]
         jobs = [VerifyJob(session, CONTEXT, TREE) for session in sessions]
         engine.turn(jobs)
         for job in jobs:
-            for row, token_id in enumerate(job.future.result().chosen_token_ids):
+            for row, token_id in enumerate(job.future.result().choice.token_ids):
                 found[row, token_id] += 1
         for session in sessions:
             engine.close_session(session)

@@ -1,8 +1,16 @@
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+    TypicalLogitsWarper,
+)
 
-from draftpool.choice import coupled_scores, truncated
+from draftpool.choice import coupled_scores, probed_nucleus_edge, sorted_nucleus_edge, truncated
 from draftpool.sampling import SamplingParams
 
 torch.set_num_threads(1)
@@ -41,3 +49,30 @@ def test_a_lower_temperature_sharpens() -> None:
     logits, gumbel = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.5]])
     assert coupled_scores(logits, SamplingParams(temperature=1), gumbel).argmax() == 1
     assert coupled_scores(logits, SamplingParams(temperature=0.5), gumbel).argmax() == 0
+
+
+WARPERS = {
+    "top_k": (7, TopKLogitsWarper(7)),
+    "top_p": (0.8, TopPLogitsWarper(0.8)),
+    "min_p": (0.05, MinPLogitsWarper(0.05)),
+    "typical_p": (0.6, TypicalLogitsWarper(0.6)),
+}
+
+
+@pytest.mark.parametrize("names", [*([name] for name in WARPERS), [*WARPERS]], ids=lambda names: " ".join(names))
+def test_truncations_are_those_of_transformers_in_its_order(names) -> None:
+    logits = 2 * torch.randn(50, 60, generator=torch.Generator().manual_seed(5))
+    params = SamplingParams(**{name: WARPERS[name][0] for name in names})
+    warpers = LogitsProcessorList([WARPERS[name][1] for name in names])
+    assert torch.equal(truncated(logits, params), warpers(torch.zeros(50, 1, dtype=torch.int64), logits.clone()))
+
+
+@given(st.integers(0, 10_000), st.floats(0.01, 0.999), st.sampled_from([5, 300, 3000]), st.floats(0.1, 5))
+def test_a_nucleus_found_by_probing_is_the_one_found_by_sorting(seed, top_p, vocab_size, spread) -> None:
+    logits = torch.randn(3, vocab_size, generator=torch.Generator().manual_seed(seed)) * spread
+    torch.testing.assert_close(probed_nucleus_edge(logits, top_p), sorted_nucleus_edge(logits, top_p))
+
+
+def test_min_p_is_relative_to_the_most_probable_token() -> None:
+    kept = truncated(torch.tensor([[0.5, 0.26, 0.2, 0.04]]).log(), SamplingParams(min_p=0.5))
+    assert torch.isfinite(kept).tolist() == [[True, True, False, False]]

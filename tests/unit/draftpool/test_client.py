@@ -10,8 +10,9 @@ from typing import Any
 import grpc
 import pytest
 
-from draftpool.client import NO_DRAFT, Client, Finish, NothingAnswers, Round, Start, Token, TreeShape
+from draftpool.client import NO_DRAFT, Client, Finish, NothingAnswers, Round, Start, Token, TopLogprob, TreeShape
 from draftpool.errors import BadParameter, DeadlineExceeded, InternalError, UnknownModel
+from draftpool.events import events_from_wire
 from draftpool.rpc.interceptors import MannersInterceptor
 from draftpool.v1 import generation_pb2, generation_pb2_grpc, sampling_pb2, tree_pb2
 
@@ -179,3 +180,88 @@ async def test_where_nothing_listens_nothing_answers() -> None:
             await client.complete("m", "hello")
         with pytest.raises(NothingAnswers):
             await client.list_models()
+
+
+async def test_every_option_reaches_the_server() -> None:
+    async with served() as (fake, client):
+        await client.complete(
+            "m",
+            [1, 2],
+            max_new_tokens=9,
+            min_new_tokens=2,
+            temperature=0.5,
+            top_k=3,
+            top_p=0.5,
+            min_p=0.25,
+            typical_p=0.75,
+            repetition_penalty=1.5,
+            presence_penalty=-0.5,
+            frequency_penalty=0.5,
+            logit_bias={3: -1.0},
+            allowed_token_ids=[3, 4],
+            banned_token_ids=[4],
+            seed=7,
+            stop=["!"],
+            stop_token_ids=[5],
+            json_schema={"type": "integer"},
+            ignore_eos=False,
+            want_logprobs=True,
+            num_top_logprobs=2,
+            want_rounds=True,
+        )
+    expected = generation_pb2.GenerateRequest(
+        model="m",
+        token_ids=generation_pb2.TokenIds(ids=[1, 2]),
+        max_new_tokens=9,
+        sampling=sampling_pb2.SamplingParams(
+            min_new_tokens=2,
+            temperature=0.5,
+            top_k=3,
+            top_p=0.5,
+            min_p=0.25,
+            typical_p=0.75,
+            repetition_penalty=1.5,
+            presence_penalty=-0.5,
+            frequency_penalty=0.5,
+            logit_bias={3: -1.0},
+            allowed_token_ids=[3, 4],
+            banned_token_ids=[4],
+            seed=7,
+            stop_token_ids=[5],
+            grammar=sampling_pb2.Grammar(json_schema='{"type": "integer"}'),
+        ),
+        stop=["!"],
+        want_logprobs=True,
+        num_top_logprobs=2,
+        want_rounds=True,
+    )
+    assert fake.requests == [expected]
+
+
+async def test_a_text_is_held_to_one_grammar_at_most() -> None:
+    async with served() as (fake, client):
+        with pytest.raises(BadParameter, match="json_schema and regex exclude each other"):
+            await client.complete("m", "a", json_schema=True, regex="a")
+    assert fake.requests == []
+
+
+async def test_an_option_that_does_not_exist_is_a_mistake_in_the_program() -> None:
+    async with served() as (_, client):
+        with pytest.raises(TypeError, match="topk"):
+            await client.complete("m", "a", topk=3)
+
+
+def test_tokens_and_ends_are_read_with_all_that_was_asked_for() -> None:
+    reply = generation_pb2.GenerateReply(
+        tokens=[
+            generation_pb2.GeneratedToken(
+                id=2, logprob=-1, top_logprobs=[generation_pb2.TopLogprob(id=9, logprob=-0.25, text="x")]
+            )
+        ],
+        finish=generation_pb2.GenerationFinish(
+            reason=generation_pb2.FINISH_REASON_STOP, matched_stop_token_id=0, usage=generation_pb2.Usage()
+        ),
+    )
+    token, finish = events_from_wire(reply)
+    assert token.top_logprobs == (TopLogprob(9, -0.25, "x"),)
+    assert (finish.reason, finish.matched_stop_token_id) == ("stop", 0)

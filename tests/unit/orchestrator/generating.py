@@ -45,7 +45,7 @@ def generation(
         vocabulary=target.vocabulary,
         limits=Limits(max_new_tokens),
         drafts=DraftSource(fleet, target, GREEDY, timeout_s=draft_timeout_s),
-        verifier=VerifySource(target, GREEDY, want_logprobs=False, timeout_s=None),
+        verifier=VerifySource(target, GREEDY, num_prompt_tokens=1, timeout_s=None),
         bandit=taught or bandit(),
         fixed_shape=shape,
     )

@@ -1,6 +1,7 @@
 """The loop against a deterministic target and a drafter that is right as often as we like. No I/O, no tensors."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -126,6 +127,26 @@ async def test_a_stop_string_within_a_round_ends_it() -> None:
     text, rounds = await run(generation)
     assert (text, generation.finish, generation.matched_stop) == ("bcd", FinishReason.STOP, "ef")
     assert sum(round_.num_committed for round_ in rounds) == len("bcdef")
+
+
+async def test_a_stop_token_within_a_round_is_the_last_token_and_keeps_its_text() -> None:
+    generation = make(AlphabetDrafter(6), AlphabetVerifier(), Limits(50, stop_token_ids=(9, 4)), chain(6))
+    text, rounds = await run(generation)
+    assert (text, generation.finish, generation.matched_stop_token_id) == ("bcde", FinishReason.STOP, 4)
+    assert sum(round_.num_committed for round_ in rounds) == len("bcde")
+
+
+async def test_a_token_brings_what_could_have_stood_in_its_place() -> None:
+    class Informed(AlphabetVerifier):
+        async def verify(self, token_ids: Sequence[int], tree: DraftTree) -> Verdict:
+            verdict = await super().verify(token_ids, tree)
+            pairs = [(token_id, 26) for token_id in verdict.chosen_token_ids]
+            tops = tuple(token_id for pair in pairs for token_id in pair)
+            return replace(verdict, top_token_ids=tops, top_logprobs=tuple(-float(token_id) for token_id in tops))
+
+    _, rounds = await run(make(AlphabetDrafter(1), Informed(), Limits(4), chain(2)))
+    tops = [token.top_logprobs for round_ in rounds for token in round_.tokens]
+    assert tops == [((token_id, -token_id), (26, -26)) for token_id in (1, 2, 3, 4)]
 
 
 async def test_tokens_say_whether_they_were_drafted_and_how_likely_they_were() -> None:

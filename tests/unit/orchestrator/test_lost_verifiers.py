@@ -115,8 +115,9 @@ def change(**fields: object) -> Step:
         change(chosen_token_ids=[1] * 9),
         change(chosen_token_ids=[1, 2, 3, 27]),
         change(chosen_logprobs=[-1.0] * 4),
+        change(top_token_ids=[1] * 4, top_logprobs=[-1.0] * 4),
     ],
-    ids=["no tokens", "too many tokens", "no such token", "log-probabilities"],
+    ids=["no tokens", "too many tokens", "no such token", "log-probabilities", "top tokens"],
 )
 async def test_a_verifier_that_breaks_the_contract_is_not_the_clients_fault(nonsense: Step) -> None:
     async with fleet_of(FakeVerifier(always=nonsense), FakeDrafter()) as fleet:

@@ -137,3 +137,28 @@ async def test_what_this_version_does_not_have_is_refused_as_such(
 ) -> None:
     with pytest.raises(Unsupported):
         await check(target, **unsupported)
+
+
+@pytest.mark.parametrize(
+    ("asked", "error"),
+    [
+        ({"sampling": {"stop_token_ids": [27]}}, TokenOutOfVocabulary),
+        ({"sampling": {"logit_bias": {27: 1.0}}}, TokenOutOfVocabulary),
+        ({"sampling": {"min_p": 2}}, BadParameter),
+        ({"sampling": {"grammar": sampling_pb2.Grammar()}}, BadParameter),
+        ({"sampling": {"min_new_tokens": 5}, "max_new_tokens": 4}, BadParameter),
+        ({"sampling": {"grammar": sampling_pb2.Grammar(regex="a")}, "ignore_eos": True}, BadParameter),
+        ({"num_top_logprobs": 21}, BadParameter),
+    ],
+    ids=["stop token", "biased token", "min-p", "no grammar", "min above max", "no end", "top"],
+)
+async def test_parameters_that_cannot_be_served_are_refused_before_anything_is_asked(
+    asked: dict[str, object], error: type[Exception], target: Target
+) -> None:
+    with pytest.raises(error):
+        await check(target, **asked)
+
+
+async def test_the_most_probable_tokens_come_with_log_probabilities(target: Target) -> None:
+    checked = await check(target, num_top_logprobs=5)
+    assert (checked.want_logprobs, checked.num_top_logprobs) == (True, 5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,10 +12,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from draftpool.tree import DraftTree
-from verifier_service.engine import EngineLimits, TargetEngine, Verdict, VerifyJob
+from verifier_service.engine import TargetEngine
 from verifier_service.fitness import layer_shapes
-from verifier_service.kv_pool import KvPool
+from verifier_service.job import Verdict, VerifyJob
+from verifier_service.kv_store import KvStore
+from verifier_service.limits import EngineLimits
 from verifier_service.loading import load_target
+from verifier_service.pages import PagePool
+from verifier_service.runner import PassRunner, Runner
 from verifier_service.schedule import PassLimits
 from verifier_service.target import Target
 
@@ -110,13 +115,17 @@ def target(request: pytest.FixtureRequest) -> Target:
     return found
 
 
-PoolMaker = Callable[..., KvPool]
+Memory = tuple[PassRunner, PagePool]
+MemoryMaker = Callable[..., Memory]
 
 
 @pytest.fixture
-def make_pool() -> PoolMaker:
-    def make(target: Target, num_slots: int = 512) -> KvPool:
-        return KvPool(layer_shapes(target), num_slots, dtype=target.dtype)
+def make_memory() -> MemoryMaker:
+    """A KV cache of short pages, so that few tokens fill several, and what computes passes over it."""
+
+    def make(target: Target, num_pages: int = 128, page_tokens: int = 4) -> Memory:
+        store = KvStore(layer_shapes(target), num_pages, page_tokens)
+        return PassRunner(target, store), PagePool(num_pages, page_tokens)
 
     return make
 
@@ -125,23 +134,27 @@ EngineMaker = Callable[..., TargetEngine]
 
 
 @pytest.fixture
-def make_engine(make_pool: PoolMaker) -> EngineMaker:
+def make_engine(make_memory: MemoryMaker) -> EngineMaker:
     def make(
         target: Target,
         *,
-        num_slots: int = 512,
+        num_pages: int = 128,
+        page_tokens: int = 4,
         max_sessions: int = 8,
         max_tree_nodes: int = 48,
         max_pass_tokens: int = 512,
         prefill_chunk_tokens: int = 256,
+        wrap_runner: Callable[[Runner], Runner] = lambda runner: runner,
+        clock: Callable[[], float] = time.monotonic,
     ) -> TargetEngine:
         limits = EngineLimits(
             max_sessions=max_sessions,
-            max_context_tokens=min(target.max_context_tokens, num_slots - max_tree_nodes),
+            max_context_tokens=min(target.max_context_tokens, num_pages * page_tokens - max_tree_nodes),
             max_tree_nodes=max_tree_nodes,
             of_pass=PassLimits(max_pass_tokens, prefill_chunk_tokens),
         )
-        return TargetEngine(target, make_pool(target, num_slots), limits)
+        runner, pool = make_memory(target, num_pages, page_tokens)
+        return TargetEngine(wrap_runner(runner), pool, limits, target.vocab_size, clock=clock)
 
     return make
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from verifier_service import packed_linear
 from verifier_service.packed_linear import PackedLinear, can_pack, pack_linear_layers
 
 needs_onednn = pytest.mark.skipif(not can_pack(), reason="oneDNN has no packed bfloat16 products on this processor")
@@ -31,3 +32,17 @@ def test_a_processor_without_packed_products_keeps_its_layers(monkeypatch) -> No
     model = nn.Sequential(nn.Linear(4, 4, dtype=torch.bfloat16))
     pack_linear_layers(model)
     assert type(model[0]) is nn.Linear
+
+
+def test_a_layer_that_was_hooked_or_whose_weight_is_of_another_class_is_left_alone(monkeypatch) -> None:
+    monkeypatch.setattr(packed_linear, "can_pack", lambda: True)
+
+    class OtherWeight(nn.Parameter):
+        """As quantisation and tensor parallelism make them."""
+
+    hooked, other = (nn.Linear(4, 4, dtype=torch.bfloat16) for _ in range(2))
+    hooked.forward = lambda inputs: inputs
+    other.weight = OtherWeight(other.weight.detach())
+    model = nn.Sequential(hooked, other)
+    pack_linear_layers(model)
+    assert [type(layer) for layer in model] == [nn.Linear, nn.Linear]

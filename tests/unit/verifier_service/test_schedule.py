@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from draftpool.errors import BadParameter
-from verifier_service.schedule import PassLimits, Share, Want, plan_pass
+from verifier_service.schedule import PassLimits, Share, Want, divide_prefill, plan_pass
 
 LIMITS = PassLimits(max_pass_tokens=40, prefill_chunk_tokens=16)
 wants = st.lists(st.builds(Want, num_pending=st.integers(1, 60), num_nodes=st.integers(0, 23)), max_size=12)
@@ -33,12 +33,28 @@ def test_a_share_is_what_was_wanted_or_an_honest_part_of_it(waiting) -> None:
 def test_the_first_in_line_always_gets_on(waiting) -> None:
     first = plan_pass(waiting, LIMITS)[0]
     assert first.request == 0
-    assert first.is_last == (waiting[0].num_pending <= 17)
+    assert first.is_last or first.num_committed >= 8
 
 
 def test_a_long_prompt_goes_in_chunks_and_the_others_go_along() -> None:
     waiting = [Want(num_pending=100, num_nodes=0), Want(num_pending=1, num_nodes=6), Want(num_pending=1, num_nodes=0)]
     assert plan_pass(waiting, LIMITS) == [Share(0, 16, False), Share(1, 1, True), Share(2, 1, True)]
+
+
+def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
+    waiting = [
+        Want(num_pending=1000, num_nodes=0),
+        Want(num_pending=900, num_nodes=0),
+        Want(num_pending=6, num_nodes=3),
+    ]
+    assert plan_pass(waiting, LIMITS) == [Share(0, 8, False), Share(1, 3, False), Share(2, 6, True)]
+
+
+@given(st.lists(st.integers(0, 60), max_size=12), st.integers(1, 40))
+def test_all_prefill_tokens_of_a_pass_are_given_away_and_none_unasked(wanted, num_tokens) -> None:
+    granted = divide_prefill(wanted, num_tokens)
+    assert sum(granted) == min(num_tokens, sum(wanted))
+    assert all(0 <= given <= asked for given, asked in zip(granted, wanted, strict=True))
 
 
 def test_of_two_long_prompts_the_first_is_served_first() -> None:
@@ -53,13 +69,13 @@ def test_a_tree_that_does_not_fit_waits_whole_while_a_smaller_one_goes() -> None
 
 
 def test_nobody_starves_whoever_comes_behind() -> None:
-    """A newcomer wants as much as it can in every pass; the long prompt is still done in the passes it needs."""
+    """Newcomers with shorter prompts want as much as they can in every pass; half of it is still the long one's."""
     num_pending, num_passes = 100, 0
     while num_pending:
         share = plan_pass([Want(num_pending, 0), Want(17, 22), Want(1, 22)], LIMITS)[0]
         num_pending -= share.num_committed
         num_passes += 1
-    assert num_passes == 7
+    assert num_passes == 12
 
 
 @pytest.mark.parametrize("chunk", [0, 40, 41])

@@ -1,31 +1,17 @@
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
-from transformers import (
-    BloomConfig,
-    BloomForCausalLM,
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaForCausalLM,
-    Mamba2Config,
-    Mamba2ForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    T5Config,
-    T5ForConditionalGeneration,
-)
+from transformers import LlamaForCausalLM
 
 from draftpool.errors import BadParameter, ModelNotServable
 from verifier_service.fitness import check_trees, layer_shapes
-from verifier_service.kv_pool import KvPool, LayerShape
+from verifier_service.kv_store import LayerShape
 from verifier_service.loading import load_target
+from verifier_service.placement import Placement
 from verifier_service.replica import VerifierReplica
 from verifier_service.settings import VerifierSettings
-
-TINY = {"vocab_size": 272, "hidden_size": 16, "num_hidden_layers": 2}
 
 
 def test_a_target_knows_what_others_ask_of_it(llama, llama_folder) -> None:
@@ -43,71 +29,32 @@ def test_a_target_knows_what_others_ask_of_it(llama, llama_folder) -> None:
 
 
 def test_what_a_layer_caches_is_read_off_the_running_model(llama, neox) -> None:
-    assert layer_shapes(llama) == [LayerShape(num_heads=2, key_dim=8, value_dim=8)] * 2
-    assert layer_shapes(neox) == [LayerShape(num_heads=2, key_dim=16, value_dim=16)] * 2
+    assert (
+        layer_shapes(llama)
+        == [LayerShape(2, key_dim=8, value_dim=8, dtype=torch.float32, device=torch.device("cpu"))] * 2
+    )
+    assert (
+        layer_shapes(neox)
+        == [LayerShape(2, key_dim=16, value_dim=16, dtype=torch.float32, device=torch.device("cpu"))] * 2
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_a_good_model_passes_the_check_in_every_type(dtype, llama_folder, neox_folder) -> None:
+def test_a_good_model_passes_the_check_in_every_type(dtype, llama_folder, neox_folder, make_memory) -> None:
     for folder in (llama_folder, neox_folder):
         target = load_target(str(folder), dtype=dtype)
-        pool = KvPool(layer_shapes(target), 32, dtype=target.dtype)
-        check_trees(target, pool)
-        assert pool.num_used == 0
+        runner, pool = make_memory(target)
+        check_trees(target, runner, pool)
+        assert pool.num_held == 0
 
 
-def with_tokenizer(model, folder: Path, llama_folder: Path) -> str:
-    model.save_pretrained(folder)
-    shutil.copy(llama_folder / "tokenizer.json", folder)
-    return str(folder)
-
-
-def test_learned_positions_are_served_too(tmp_path, llama_folder) -> None:
-    config = GPT2Config(vocab_size=272, n_embd=16, n_layer=2, n_head=2, n_positions=64, bos_token_id=0, eos_token_id=0)
-    VerifierReplica(
-        VerifierSettings(model=with_tokenizer(GPT2LMHeadModel(config), tmp_path, llama_folder), kv_tokens=300)
-    ).close()
-
-
-NOT_SERVABLE = {
-    "encoder-decoder": (
-        lambda: T5ForConditionalGeneration(
-            T5Config(vocab_size=272, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
-        ),
-        "encoder-decoder",
-    ),
-    "recurrent": (
-        lambda: Mamba2ForCausalLM(Mamba2Config(**TINY, num_heads=4, head_dim=8, state_size=4, n_groups=1)),
-        "recurrent or hybrid",
-    ),
-    "own attention": (
-        lambda: BloomForCausalLM(BloomConfig(vocab_size=272, hidden_size=16, n_layer=1, n_head=2)),
-        "AttentionInterface",
-    ),
-    "sliding window": (
-        lambda: MistralForCausalLM(
-            MistralConfig(**TINY, num_attention_heads=2, num_key_value_heads=1, intermediate_size=16, sliding_window=8)
-        ),
-        "sliding window",
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", NOT_SERVABLE)
-def test_a_model_that_cannot_be_served_is_refused_with_the_reason(kind, tmp_path, llama_folder) -> None:
-    make, reason = NOT_SERVABLE[kind]
-    folder = with_tokenizer(make(), tmp_path, llama_folder)
-    with pytest.raises(ModelNotServable, match=reason):
-        VerifierReplica(VerifierSettings(model=folder, kv_tokens=300))
-
-
-def test_a_model_whose_positions_are_not_ours_is_found_out(llama, make_pool, monkeypatch) -> None:
+def test_a_model_whose_positions_are_not_ours_is_found_out(llama, make_memory, monkeypatch) -> None:
     run = type(llama).run
     monkeypatch.setattr(
         type(llama), "run", lambda self, ids, positions, rows, attention: run(self, ids, 0 * positions, rows, attention)
     )
     with pytest.raises(ModelNotServable, match="otherwise than its paths"):
-        check_trees(llama, make_pool(llama))
+        check_trees(llama, *make_memory(llama))
 
 
 def test_a_folder_without_a_model_or_a_tokenizer_is_refused(tmp_path, llama_folder) -> None:
@@ -131,7 +78,7 @@ def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path, llama_folder) ->
 
 def test_a_device_that_does_not_exist_is_refused(llama_folder) -> None:
     with pytest.raises(BadParameter, match="nonsense"):
-        load_target(str(llama_folder), device="nonsense")
+        load_target(str(llama_folder), placement=Placement("nonsense"))
 
 
 def test_settings_that_do_not_fit_together_are_refused(llama_folder) -> None:

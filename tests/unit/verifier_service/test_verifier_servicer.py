@@ -18,13 +18,13 @@ from draftpool.errors import (
 )
 from draftpool.rpc.interceptors import MannersInterceptor
 from draftpool.rpc.status import from_rpc_error
-from draftpool.sampling import SamplingParams
+from draftpool.sampling import Grammar, SamplingParams
 from draftpool.tree import DraftTree
 from draftpool.v1 import sampling_pb2, tree_pb2, verifier_pb2, verifier_pb2_grpc
-from verifier_service.engine import VerifyJob
+from verifier_service.choosing import Chooser
+from verifier_service.job import VerifyJob
 from verifier_service.replica import VerifierReplica
 from verifier_service.server import verifier_service
-from verifier_service.session import Session
 from verifier_service.settings import VerifierSettings
 
 GREEDY = SamplingParams(temperature=0)
@@ -79,7 +79,7 @@ async def error_of(stub, *requests):
 
 async def until_free(replica) -> None:
     async with asyncio.timeout(5):
-        while replica.pool.num_used or replica.engine.num_sessions:
+        while replica.pool.num_held or replica.engine.num_sessions:
             await asyncio.sleep(0.01)
 
 
@@ -97,10 +97,11 @@ async def test_every_request_gets_one_reply_with_a_token_for_every_node(stub, re
 
 async def test_a_stream_chooses_what_the_engine_chooses(stub, llama, make_engine, run_jobs) -> None:
     (reply,) = await replies_to(stub, opening([8, 9, 10], WARM, TREE, want_logprobs=True))
-    job = VerifyJob(Session(WARM, 272), [8, 9, 10], TREE, want_logprobs=True)
-    (verdict,) = run_jobs(make_engine(llama), job)
-    assert tuple(reply.chosen_token_ids) == verdict.chosen_token_ids
-    assert tuple(reply.chosen_logprobs) == pytest.approx(verdict.chosen_logprobs, abs=1e-4)
+    engine = make_engine(llama)
+    job = VerifyJob(engine.new_session(Chooser(WARM, 272)), [8, 9, 10], TREE, want_logprobs=True)
+    (verdict,) = run_jobs(engine, job)
+    assert tuple(reply.chosen_token_ids) == verdict.choice.token_ids
+    assert tuple(reply.chosen_logprobs) == pytest.approx(verdict.choice.logprobs, abs=1e-4)
 
 
 async def test_a_stream_opened_again_with_all_tokens_goes_on_as_the_lost_one_would(stub) -> None:
@@ -109,11 +110,43 @@ async def test_a_stream_opened_again_with_all_tokens_goes_on_as_the_lost_one_wou
     assert anew.chosen_token_ids == lost.chosen_token_ids
 
 
+RULED = SamplingParams(
+    temperature=0.9,
+    seed=5,
+    repetition_penalty=1.4,
+    frequency_penalty=0.5,
+    min_new_tokens=4,
+    grammar=Grammar("regex", "[a-f]{3,9}"),
+)
+
+
+async def test_an_answer_half_done_goes_on_elsewhere_under_the_same_parameters(stub) -> None:
+    call, answer = stub.Verify(), []
+    await call.write(opening([5, 6], RULED, num_prompt_tokens=2))
+    for _ in range(8):
+        answer.append((await call.read()).chosen_token_ids[0])
+        await call.write(later([answer[-1]]))
+    call.cancel()
+    for num_before in (1, 4, 7):
+        request = opening([5, 6, *answer[:num_before]], RULED, num_prompt_tokens=2)
+        (anew,) = await replies_to(stub, request)
+        assert anew.chosen_token_ids == [answer[num_before]]
+
+
+async def test_the_most_probable_tokens_come_with_every_choice(stub) -> None:
+    (reply,) = await replies_to(stub, opening([5, 6], WARM, TREE, num_top_logprobs=3))
+    assert len(reply.chosen_logprobs) == 4
+    assert len(reply.top_token_ids) == len(reply.top_logprobs) == 12
+    (greedy,) = await replies_to(stub, opening([5, 6], GREEDY, TREE))
+    assert list(reply.top_token_ids[::3]) == list(greedy.chosen_token_ids)
+    assert not greedy.top_token_ids
+
+
 async def test_the_memory_of_a_cancelled_stream_is_free_at_once(stub, replica) -> None:
     call = stub.Verify()
     await call.write(opening([1, 2, 3], tree=TREE))
     await call.read()
-    assert replica.pool.num_used == 6
+    assert replica.pool.num_held == 1
     call.cancel()
     await until_free(replica)
 
@@ -141,6 +174,18 @@ BAD_STREAMS = {
         [verifier_pb2.VerifyRequest(session=verifier_pb2.VerifySession(), committed_token_ids=[1])],
         BadParameter,
     ),
+    "more prompt than tokens": ([opening([1], num_prompt_tokens=2)], BadParameter),
+    "too many log-probabilities": ([opening([1], num_top_logprobs=21)], BadParameter),
+    "unknown stop token": ([opening([1], SamplingParams(temperature=0, stop_token_ids=(272,)))], TokenOutOfVocabulary),
+    "nothing allowed": (
+        [opening([1], SamplingParams(temperature=0, banned_token_ids=tuple(range(272))))],
+        BadParameter,
+    ),
+    "broken regex": ([opening([1], SamplingParams(temperature=0, grammar=Grammar("regex", "a(b")))], BadParameter),
+    "answer outside the grammar": (
+        [opening([1, 2], SamplingParams(temperature=0, grammar=Grammar("regex", "é+")), num_prompt_tokens=1)],
+        BadParameter,
+    ),
     "rejection rule": ([opening([1], acceptance_rule=sampling_pb2.ACCEPTANCE_RULE_REJECTION)], Unsupported),
 }
 
@@ -152,16 +197,36 @@ async def test_a_bad_request_gets_its_own_error_and_its_stream_frees_everything(
     await until_free(replica)
 
 
-async def test_a_full_replica_says_when_to_come_back(stub) -> None:
-    calls = [stub.Verify() for _ in range(2)]
+async def open_streams(stub, number):
+    calls = [stub.Verify() for _ in range(number)]
     for call in calls:
         await call.write(opening([1]))
         await call.read()
-    error = await error_of(stub, opening([1]))
+    return calls
+
+
+async def test_a_full_replica_says_when_to_come_back_before_the_callers_deadline(stub) -> None:
+    calls = await open_streams(stub, 2)
+    late = stub.Verify(timeout=0.5)
+    await late.write(opening([1]))
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await late.read()
+    error = from_rpc_error(raised.value)
     assert type(error) is NoCapacity
     assert error.retry_after_s
     for call in calls:
         call.cancel()
+
+
+async def test_a_request_waits_for_room_in_a_full_replica(stub) -> None:
+    calls = await open_streams(stub, 2)
+    waiting = asyncio.ensure_future(replies_to(stub, opening([1])))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    calls[0].cancel()
+    (reply,) = await waiting
+    assert len(reply.chosen_token_ids) == 1
+    calls[1].cancel()
 
 
 async def test_describe_tells_everything_an_orchestrator_needs(stub, llama) -> None:

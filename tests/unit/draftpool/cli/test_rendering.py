@@ -73,7 +73,7 @@ def test_json_is_one_object_a_line_named_by_its_event() -> None:
         view.show(event)
     objects = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [entry["event"] for entry in objects] == ["start", "token", "round", "finish"]
-    assert objects[1] == {"event": "token", "id": 7, "text": "é", "drafted": True, "logprob": None}
+    assert objects[1] == {"event": "token", "id": 7, "text": "é", "drafted": True, "logprob": None, "top_logprobs": []}
     assert objects[2]["shape"] == [2, 1]
     assert objects[3]["usage"]["num_new_tokens"] == 8
 
