@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -145,6 +146,10 @@ class Choice:
     top_logprobs: tuple[float, ...] = ()
 
 
+_Answer: TypeAlias = tuple[Tensor, ...]
+"""A `Choice` still on the device: as many of its parts as were asked for, each flat."""
+
+
 def choose_all(logits: Tensor, questions: Sequence[Question]) -> list[Choice | DraftpoolError]:
     """The tokens chosen after the last committed token and after every node of each session's tree.
 
@@ -221,51 +226,31 @@ def _positions(question: Question) -> list[int]:
     return list(range(next_position, next_position + question.tree.depth + 1))
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """A `Choice` still on the device, each part flat."""
-
-    token_ids: Tensor
-    logprobs: Tensor
-    top_token_ids: Tensor
-    top_logprobs: Tensor
-
-    @property
-    def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.token_ids, self.logprobs, self.top_token_ids, self.top_logprobs
-
-
 def _answer(logits: Tensor, chosen: Tensor, question: Question) -> _Answer:
     """With the log-probabilities asked for, under the target's own distribution."""
     num_top = question.chooser.num_top_logprobs
-    no_ids, no_logprobs = chosen[:0], logits[:0, 0]
     if not (question.want_logprobs or num_top):
-        return _Answer(chosen, no_logprobs, no_ids, no_logprobs)
+        return (chosen,)
     log_totals = logits.logsumexp(dim=-1, keepdim=True)
     logprobs = (logits.gather(-1, chosen[:, None]) - log_totals)[:, 0]
     if not num_top:
-        return _Answer(chosen, logprobs, no_ids, no_logprobs)
+        return chosen, logprobs
     top = logits.topk(num_top, dim=-1)
-    return _Answer(chosen, logprobs, top.indices.flatten(), (top.values - log_totals).flatten())
+    return chosen, logprobs, top.indices.flatten(), (top.values - log_totals).flatten()
 
 
 def _read(answers: Sequence[_Answer | DraftpoolError]) -> list[Choice | DraftpoolError]:
     """Bring everything to the CPU at once: ids as int32, logarithms by their bits."""
-    parts = [part for answer in answers if isinstance(answer, _Answer) for part in answer.parts]
+    parts = [part for answer in answers if not isinstance(answer, DraftpoolError) for part in answer]
     bits = [part.view(torch.int32) if part.is_floating_point() else part.int() for part in parts]
     read = iter(torch.split(torch.cat(bits).cpu(), [len(part) for part in bits]) if bits else ())
-    choices: list[Choice | DraftpoolError] = []
-    for answer in answers:
-        if isinstance(answer, DraftpoolError):
-            choices.append(answer)
-            continue
-        token_ids, logprobs, top_token_ids, top_logprobs = (next(read) for _ in answer.parts)
-        choices.append(
-            Choice(
-                tuple(token_ids.tolist()),
-                tuple(logprobs.view(torch.float32).tolist()),
-                tuple(top_token_ids.tolist()),
-                tuple(top_logprobs.view(torch.float32).tolist()),
-            )
-        )
-    return choices
+    return [
+        answer
+        if isinstance(answer, DraftpoolError)
+        else Choice(*(_values(next(read), is_real=part.is_floating_point()) for part in answer))
+        for answer in answers
+    ]
+
+
+def _values(bits: Tensor, *, is_real: bool) -> tuple[Any, ...]:
+    return tuple(bits.view(torch.float32).tolist() if is_real else bits.tolist())

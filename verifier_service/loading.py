@@ -42,23 +42,14 @@ def load_target(
         ModelNotServable: it cannot be loaded, or is not a decoder-only attention model.
         BadParameter: no such device, or no such quantisation.
     """
-    torch_device = placement.torch_device()
-    torch_dtype = _default_dtype(torch_device) if dtype == "auto" else getattr(torch, dtype)
-    options: dict[str, Any] = {"dtype": torch_dtype, "attn_implementation": TREE_ATTENTION}
+    options: dict[str, Any] = {"dtype": _torch_dtype(dtype, placement.torch_device())}
     if quantization is not None:
         options["quantization_config"] = quantization_config(quantization)
     try:
         config = servable_config(model)
-        is_quantized = quantization is not None or getattr(config, "quantization_config", None) is not None
-        options |= placement.loading_options(is_quantized=is_quantized)
-        if placement.num_ranks > 1:
-            refuse_uneven_slices(config, model, placement.num_ranks)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(model, **options)
-        if placement.is_one_device:
-            loaded = loaded if loaded.device == torch_device else loaded.to(device=torch_device)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, NotImplementedError) as error:
+        loaded = _load_model(model, config, placement, options)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise ModelNotServable(f"{model} cannot be loaded: {_first_line(error)}") from error
-    loaded = loaded.eval().requires_grad_(False)
     refuse_other_attention(loaded, model)
     num_parameters = loaded.num_parameters()
     pack_linear_layers(loaded)
@@ -83,12 +74,27 @@ def served_name(model: str) -> str:
     return PurePath(model.rstrip("/")).name or model
 
 
-def _default_dtype(device: torch.device) -> torch.dtype:
-    if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        is_fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16")
-        return torch.bfloat16 if is_fast else torch.float32
-    return torch.bfloat16
+def _load_model(model: str, config: Any, placement: Placement, options: dict[str, Any]) -> Any:
+    """A model of transformers where it belongs, in evaluation mode; of several ranks, this one's slice."""
+    if placement.num_ranks > 1:
+        refuse_uneven_slices(config, model, placement.num_ranks)
+    is_quantized = "quantization_config" in options or getattr(config, "quantization_config", None) is not None
+    placed = placement.loading_options(is_quantized=is_quantized)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(model, attn_implementation=TREE_ATTENTION, **options, **placed)
+    if not placed:
+        loaded = loaded.to(device=placement.torch_device())
+    return loaded.eval().requires_grad_(False)
+
+
+def _torch_dtype(name: str, device: torch.device) -> torch.dtype:
+    if name != "auto":
+        dtype: torch.dtype = getattr(torch, name)
+        return dtype
+    if device.type != "cpu":
+        return torch.bfloat16
+    capabilities = torch.cpu.get_capabilities()
+    is_fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16")
+    return torch.bfloat16 if is_fast else torch.float32
 
 
 def _tokenizer_json(model: str) -> str:

@@ -225,8 +225,9 @@ def follow(runner: Runner, group: RankGroup) -> None:
 
 
 def num_ranks() -> int:
-    """How many processes torchrun, or whoever sets its environment, has started for this model."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """How many processes torchrun, or whoever sets all of its environment, has started for this model."""
+    is_launched = os.environ.keys() >= {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+    return int(os.environ["WORLD_SIZE"]) if is_launched else 1
 
 
 @contextmanager
@@ -235,14 +236,21 @@ def joined(device: torch.device) -> Iterator[RankGroup]:
 
     Args:
         device: of the kind that each rank has one of.
+
+    Raises:
+        GroupLost: the ranks do not find each other.
     """
     backend = dist.get_default_backend_for_device(device)
     bound = None
     if device.type != "cpu":
         bound = torch.device(device.type, int(os.environ["LOCAL_RANK"]))
         torch.accelerator.set_device_index(bound)
-    dist.init_process_group(backend, timeout=_PASS_TIMEOUT, device_id=bound if backend == "nccl" else None)
-    control = dist.new_group(backend="gloo", timeout=_CONTROL_TIMEOUT)
+    try:
+        # Only NCCL wants to know the device beforehand.
+        dist.init_process_group(backend, timeout=_PASS_TIMEOUT, device_id=bound if backend == "nccl" else None)
+        control = dist.new_group(backend="gloo", timeout=_CONTROL_TIMEOUT)
+    except RuntimeError as error:
+        raise GroupLost(f"the ranks do not find each other: {_first_line(error)}") from error
     yield RankGroup(dist.get_rank(), dist.get_world_size(), control)
     # Not after an error: it would wait for ranks that are gone.
     dist.destroy_process_group()

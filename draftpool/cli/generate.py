@@ -42,9 +42,7 @@ def generate(
     temperature: Annotated[float | None, typer.Option(min=0, help="0 is greedy.", show_default="1")] = None,
     top_p: Annotated[float | None, typer.Option(help="Sample from the most probable share only.")] = None,
     top_k: Annotated[int | None, typer.Option(min=0, help="Sample from the k most probable tokens only.")] = None,
-    min_p: Annotated[
-        float | None, typer.Option(help="Leave out tokens less probable than this share of the best.")
-    ] = None,
+    min_p: Annotated[float | None, typer.Option(help="Leave out tokens below this share of the best one.")] = None,
     repetition_penalty: Annotated[
         float | None, typer.Option(help="Above 1: tokens that prompt or answer hold become less probable.")
     ] = None,
@@ -54,9 +52,7 @@ def generate(
         int | None, typer.Option(min=0, max=2**64 - 1, help="The same seed gives the same text.", show_default="random")
     ] = None,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.")] = None,
-    stop_token_id: Annotated[
-        list[int] | None, typer.Option(min=0, help="End with this token; may be repeated.")
-    ] = None,
+    stop_token_id: Annotated[list[int] | None, typer.Option(help="End with this token; may be repeated.")] = None,
     min_new_tokens: Annotated[int | None, typer.Option(min=0, help="Do not end before.")] = None,
     json_schema: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Answer in JSON of the schema in this file.")
@@ -88,7 +84,7 @@ def generate(
         seed=seed,
         stop=stop,
         stop_token_ids=stop_token_id,
-        json_schema=None if json_schema is None else json_schema.read_text(),
+        json_schema=None if json_schema is None else _read_schema(json_schema),
         regex=regex,
         want_logprobs=logprobs is not None,
         num_top_logprobs=logprobs,
@@ -112,6 +108,13 @@ def _read_prompt(prompt: str) -> str:
     if sys.stdin.isatty():
         raise typer.BadParameter("give a prompt, or pipe one in")
     return sys.stdin.read()
+
+
+def _read_schema(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"{path} is not text in UTF-8: {error.reason}", param_hint="--json-schema") from None
 
 
 async def _generate(address: str, model: str | None, prompt: str, options: GenerateOptions, output: Output) -> None:

@@ -166,6 +166,18 @@ def test_json_has_one_event_a_line(served: Up) -> None:
     assert "tokens per verify pass" in result.stderr
 
 
+def test_an_answer_can_be_held_to_a_schema_and_asked_for_its_alternatives(served: Up, tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "array", "items": {"enum": ["red", "blue"]}, "minItems": 1, "maxItems": 3}')
+    options = ("--model", "tiny-llama", "--seed", "4", "--json-schema", str(schema), "--json", "--logprobs", "2")
+    result = run("generate", PROMPT, "--address", served.address, *options)
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    tokens = [event for event in events if event["event"] == "token"]
+    assert set(json.loads("".join(token["text"] for token in tokens))) <= {"red", "blue"}
+    assert all(token["logprob"] <= 0 and len(token["top_logprobs"]) == 2 for token in tokens)
+    assert events[-1]["reason"] == "eos"
+
+
 def test_without_drafting_nothing_is_drafted(served: Up) -> None:
     events = [
         json.loads(line)
@@ -284,6 +296,8 @@ def test_where_nothing_answers_it_says_what_to_do(arguments: list[str]) -> None:
         ["generate", "hello", "--shape", "3,0"],
         ["generate", "hello", "--shape", "2,1", "--no-draft"],
         ["generate", "hello", "--max-new-tokens", "0"],
+        ["generate", "hello", "--logprobs", "2"],
+        ["generate", "hello", "--json-schema", "/nowhere.json"],
         ["up", "--target", "/a/llama", "--target", "/b/llama"],
         ["serve", "verifier"],
         ["serve", "drafter", "--model", "tiny-mamba-drafter", "--drain-grace-s", "-1"],

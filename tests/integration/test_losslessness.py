@@ -35,7 +35,6 @@ SAMPLINGS = {
     "temperature 0.7": {"temperature": 0.7, "seed": 6},
     "top-p 0.9": {"temperature": 1.0, "top_p": 0.9, "seed": 7},
     "min-p, typical-p": {"temperature": 1.2, "min_p": 0.05, "typical_p": 0.9, "seed": 8},
-    "greedy, penalties": {"temperature": 0.0, "repetition_penalty": 1.3, "presence_penalty": 0.5},
     "lists": {
         "temperature": 1.0,
         "frequency_penalty": 0.8,
@@ -46,7 +45,7 @@ SAMPLINGS = {
         "seed": 9,
     },
     "JSON schema": {"temperature": 1.0, "json_schema": SCHEMA, "repetition_penalty": 1.1, "seed": 10},
-    "greedy, regex": {"temperature": 0.0, "regex": r" [A-Z][a-z ]{5,30}\. \$\d{1,3}"},
+    "greedy, regex": {"temperature": 0.0, "presence_penalty": 0.5, "regex": r" [A-Z][a-z ]{5,30}\. \$\d{1,3}"},
     "top-k 20, top-p 0.9": {"temperature": 0.7, "top_k": 20, "top_p": 0.9, "seed": 2**64 - 1},
 }
 

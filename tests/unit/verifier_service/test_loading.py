@@ -21,6 +21,7 @@ from verifier_service.quantization import quantization_config
 from verifier_service.target import Target
 
 WHOLE_ON_CPU = json.dumps({"": "cpu"})
+PART_BY_PART = json.dumps(dict.fromkeys(("model.embed_tokens", "model.layers", "model.norm", "lm_head"), "cpu"))
 QUANTO_INT8 = json.dumps({"quant_method": "quanto", "weights": "int8"})
 TORCHAO_INT8 = json.dumps(
     {
@@ -45,8 +46,9 @@ def tokens_of(make_engine, run_jobs, make_tree, make_ids) -> Callable[[Target], 
     return choose
 
 
-def test_a_device_map_that_names_one_device_loads_what_the_device_does(llama_folder: Path, llama, tokens_of) -> None:
-    spread = load_target(str(llama_folder), dtype="float32", placement=Placement(device_map=WHOLE_ON_CPU))
+@pytest.mark.parametrize("device_map", [WHOLE_ON_CPU, PART_BY_PART])
+def test_a_device_map_changes_no_token(llama_folder: Path, device_map: str, llama, tokens_of) -> None:
+    spread = load_target(str(llama_folder), dtype="float32", placement=Placement(device_map=device_map))
     assert tokens_of(spread) == tokens_of(llama)
 
 

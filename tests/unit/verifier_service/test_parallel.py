@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from verifier_service.packing import PassLayout, Segment
-from verifier_service.parallel import GroupLost, LeadingRunner, RankGroup, Signal, follow
+from verifier_service.parallel import GroupLost, LeadingRunner, RankGroup, Signal, follow, num_ranks
 
 LAYOUT = PassLayout(*(np.arange(3) for _ in range(3)), (Segment(0, 3, 0, 3, (), (0,)),))
 LOGITS = torch.ones(3, 5)
@@ -105,3 +105,12 @@ def test_a_follower_computes_answers_and_stops_as_it_is_told(group: FakeGroup) -
     follow(runner, group)
     assert runner.layouts == [LAYOUT, LAYOUT]
     assert group.num_answers == 1
+
+
+def test_only_a_whole_launcher_environment_means_ranks(monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.delenv("RANK", raising=False)
+    assert num_ranks() == 1
+    for name, value in (("RANK", "1"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "1")):
+        monkeypatch.setenv(name, value)
+    assert num_ranks() == 4
