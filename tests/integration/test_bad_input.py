@@ -118,7 +118,7 @@ async def test_an_abandoned_generation_frees_both_sessions(client: Client, stack
     for _ in range(12):
         await anext(generation)
     assert await open_sessions(stack) == 2
-    assert await held_memory(stack) > len(QUESTION) // 8
+    assert await held_memory(stack) > 1  # a state slot and at least a page
     await generation.aclose()
     assert await all_sessions_are_freed(stack)
 
