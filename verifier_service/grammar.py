@@ -53,7 +53,7 @@ class GrammarCompiler:
     def _compile(self, grammar: Grammar) -> LLMatcher:
         matcher = LLMatcher(self._tokenizer, _library_grammar(grammar), log_level=0, limits=_LIMITS)
         if matcher.is_error():
-            raise BadParameter(f"the {grammar.kind} cannot be compiled: {_first_line(matcher.get_error())}")
+            raise BadParameter(f"the {grammar.kind} cannot be compiled: {_sentence(matcher.get_error())}")
         return matcher
 
     @cached_property
@@ -138,7 +138,7 @@ class GrammarState:
             return
         fill_next_token_bitmask(self._matcher, masks, row)
         if self._matcher.is_error():
-            raise BadParameter(f"the grammar is too complex: {_first_line(self._matcher.get_error())}")
+            raise BadParameter(f"the grammar is too complex: {_sentence(self._matcher.get_error())}")
         if self._matcher.is_accepting():
             masks[row] |= self._end
 
@@ -153,7 +153,7 @@ def _library_grammar(grammar: Grammar) -> str:
             case "lark":
                 return LLMatcher.grammar_from_lark(grammar.source)
     except ValueError as error:
-        raise BadParameter(f"the {grammar.kind} cannot be read: {_first_line(str(error))}") from None
+        raise BadParameter(f"the {grammar.kind} cannot be read: {_sentence(str(error))}") from None
 
 
 def _bits(token_ids: Sequence[int], vocab_size: int) -> BitArray:
@@ -163,5 +163,8 @@ def _bits(token_ids: Sequence[int], vocab_size: int) -> BitArray:
     return np.packbits(flags, bitorder="little").view(np.int32)
 
 
-def _first_line(message: str) -> str:
-    return message.strip().partition("\n")[0]
+def _sentence(message: str) -> str:
+    """The library's message without its drawing: the first line, and the one that says what is wrong."""
+    first, *others = message.strip().splitlines() or [""]
+    causes = [line.removeprefix("error: ") for line in others if line.startswith("error: ")]
+    return ": ".join([first.rstrip(": "), *causes])

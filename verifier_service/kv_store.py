@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from verifier_service.transfer import to_device
+
 
 @dataclass(frozen=True)
 class LayerShape:
@@ -58,6 +60,7 @@ class KvStore:
                 self._blocks.append(block)
                 for view, index in zip(block, members, strict=True):
                     views[index] = view
+        self._devices = {block.device for block in self._blocks}
 
     def write(self, layer: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
         """Store keys (num_heads, n, key_dim) and values (num_heads, n, value_dim) of n tokens in slots (n,)."""
@@ -71,9 +74,13 @@ class KvStore:
     def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Copy slots to other slots in every layer, as if all at once."""
         if len(sources) > 0:
+            on_device = {
+                device: torch.split(to_device(torch.tensor([*sources, *targets]), device), len(sources))
+                for device in self._devices
+            }
             for block in self._blocks:
-                rows = block.index_select(2, torch.as_tensor(sources).to(block.device))
-                block.index_copy_(2, torch.as_tensor(targets).to(block.device), rows)
+                source_index, target_index = on_device[block.device]
+                block.index_copy_(2, target_index, block.index_select(2, source_index))
 
     def clear(self, pages: Sequence[int]) -> None:
         """Fill pages with zeros.
@@ -81,8 +88,9 @@ class KvStore:
         What a page is handed out with is never seen, but it is multiplied by zero, which would keep an infinity or NaN.
         """
         if len(pages) > 0:
+            on_device = {device: to_device(torch.tensor(list(pages)), device) for device in self._devices}
             for block in self._blocks:
-                self._by_page(block).index_fill_(2, torch.as_tensor(pages).to(block.device), 0)
+                self._by_page(block).index_fill_(2, on_device[block.device], 0)
 
     def _gather(self, slots: Tensor, pages: Tensor) -> Tensor:
         num_heads, _, dim = slots.shape

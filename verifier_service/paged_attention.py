@@ -61,7 +61,9 @@ def seen_keys(tensors: PassTensors, segments: Tensor, window: int | None) -> Ten
     is_seen = keys < torch.minimum(num_cached + index + 1, num_cached + num_committed)[:, None]
     nodes = keys - first_node
     words = tensors.ancestors.gather(1, (nodes // WORD_BITS).clamp(0, tensors.shape.num_words - 1))
-    is_seen |= (nodes >= 0) & (nodes < WORD_BITS * tensors.shape.num_words) & ((words >> (nodes % WORD_BITS)) & 1).bool()
+    is_seen |= (
+        (nodes >= 0) & (nodes < WORD_BITS * tensors.shape.num_words) & ((words >> (nodes % WORD_BITS)) & 1).bool()
+    )
     if window is not None:
         new = (tensors.starts[segments][:, None] + keys - num_cached[:, None]).clamp(0, len(segments) - 1)
         key_positions = torch.where(nodes < 0, keys, tensors.positions[new])

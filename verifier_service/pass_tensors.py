@@ -100,7 +100,7 @@ def lay_out(layout: PassLayout, shape: PassShape, page_tokens: int) -> WordArray
         [segment.start for segment in segments] + [shape.num_rows] * (len(missing) + 1),
         [segment.num_cached for segment in segments] + missing,
         [segment.num_committed for segment in segments] + missing,
-        [0, *np.cumsum(num_pages[:-1]).tolist()] + missing,
+        [0, *np.cumsum(num_pages[:-1]).tolist(), *missing],
         _visible_nodes(segments, shape).reshape(-1),
         np.concatenate([np.array(segment.pages, dtype=np.int32) for segment in segments]),
     ]
@@ -148,11 +148,26 @@ class PassTensors:
     @staticmethod
     def over(flat: Tensor, shape: PassShape) -> PassTensors:
         """Views of flat int32 (at least the sections' sum,), and int64 copies of what indexes tensors."""
-        sections = shape.sections
+        sections = list(shape.sections)
         parts = torch.split(flat[: sum(sections)], sections)
         indices = torch.split(flat[: sum(sections[:4])].long(), sections[:4])
         ancestors = parts[8].view(shape.num_rows, shape.num_words)
-        return PassTensors(shape, flat, *indices, *parts[4:8], ancestors, parts[9])
+        token_ids, positions, new_slots, logit_rows = indices
+        starts, num_cached, num_committed, first_pages = parts[4:8]
+        return PassTensors(
+            shape=shape,
+            flat=flat,
+            token_ids=token_ids,
+            positions=positions,
+            new_slots=new_slots,
+            logit_rows=logit_rows,
+            starts=starts,
+            num_cached=num_cached,
+            num_committed=num_committed,
+            first_pages=first_pages,
+            ancestors=ancestors,
+            pages=parts[9],
+        )
 
     @staticmethod
     def of(layout: PassLayout, page_tokens: int, device: torch.device) -> PassTensors:

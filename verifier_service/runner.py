@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Protocol
 
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor
 from verifier_service.grouped_attention import GroupedAttention
 from verifier_service.kv_store import KvStore
 from verifier_service.packing import PassLayout
+from verifier_service.pass_tensors import PassTensors
 from verifier_service.target import Target
+from verifier_service.transfer import to_device
 
 
 class Runner(Protocol):
@@ -20,7 +23,8 @@ class Runner(Protocol):
         """Compute a pass.
 
         Returns:
-            (R, V) float32: logits of the rows that the layout asks for. The store holds all its tokens then.
+            (R, V) float32: logits of the rows that the layout asks for, until the next pass. The store holds all its
+            tokens then.
 
         Raises:
             torch.OutOfMemoryError: the pass is too large for the device; its tokens count as not computed.
@@ -28,21 +32,36 @@ class Runner(Protocol):
 
 
 class PassRunner:
-    """Computes passes in this process."""
+    """Computes passes in this process: by kernels where the device has them, else by torch operators."""
 
     def __init__(self, target: Target, store: KvStore) -> None:
         self._target = target
         self._store = store
+        self._has_kernels = all(has_kernels(keys.device) for keys in store.keys)
 
     @torch.inference_mode()
     def run(self, layout: PassLayout) -> Tensor:
         """See `Runner.run`."""
         self._store.move(*layout.moved)
         self._store.clear(layout.cleared)
+        return self._run_by_kernels(layout) if self._has_kernels else self._run_by_operators(layout)
+
+    def _run_by_kernels(self, layout: PassLayout) -> Tensor:
+        from verifier_service.triton_attention import TritonAttention  # Triton is not everywhere
+
+        tensors = PassTensors.of(layout, self._store.page_tokens, self._target.device)
+        attention = TritonAttention(self._store, tensors)
+        return self._target.logits(tensors.token_ids, tensors.positions, tensors.logit_rows, attention)
+
+    def _run_by_operators(self, layout: PassLayout) -> Tensor:
         device = self._target.device
-        return self._target.logits(
-            torch.from_numpy(layout.token_ids).to(device),
-            torch.from_numpy(layout.positions).to(device),
-            torch.from_numpy(layout.logit_rows).to(device),
-            GroupedAttention(self._store, layout.segments),
+        token_ids, positions, logit_rows = (
+            to_device(torch.from_numpy(numbers), device)
+            for numbers in (layout.token_ids, layout.positions, layout.logit_rows)
         )
+        return self._target.logits(token_ids, positions, logit_rows, GroupedAttention(self._store, layout.segments))
+
+
+def has_kernels(device: torch.device) -> bool:
+    """Whether attention on this device is computed by `verifier_service.triton_attention`."""
+    return device.type == "cuda" and find_spec("triton") is not None

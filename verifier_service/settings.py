@@ -32,7 +32,18 @@ class VerifierSettings(BaseSettings):
         16, gt=0, description="Tokens of one page of the KV cache, the unit in which texts share it."
     )
     kv_tokens: int | None = Field(None, gt=0, description="Tokens the KV cache holds; taken from kv_bytes without it.")
-    kv_bytes: int = Field(2**30, gt=0, description="Memory of the KV cache, in bytes, where kv_tokens is not set.")
+    kv_bytes: int | None = Field(
+        None,
+        gt=0,
+        description="Memory of the KV cache, in bytes, where kv_tokens is not set; without it 1 GiB on a CPU, and on "
+        "CUDA kv_memory_share.",
+    )
+    kv_memory_share: float = Field(
+        0.9, gt=0, le=1, description="Of the CUDA memory that the model and its largest pass leave: the KV cache's."
+    )
+    cuda_graphs: bool = Field(
+        True, description="Record small passes on CUDA at start and replay them, where model and device allow it."
+    )
     max_context_tokens: int | None = Field(
         None, gt=0, description="Longest text, prompt and answer together; what model and cache allow without it."
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import triton
 from torch import Tensor
 
 from verifier_service.attention import AttentionOptions
@@ -96,7 +95,9 @@ class TritonAttention:
         tensors = self._tensors.on(query.device)
         self._store.write(layer, tensors.new_slots, key[0], value[0])
         num_processors = self._num_processors or _num_processors(query.device)
-        return attend_pages(query[0], self._store, layer, tensors, options, num_processors)[None]
+        # Triton launches on the current device, which need not be the layer's.
+        with torch.cuda.device_of(query):  # type: ignore[no-untyped-call]
+            return attend_pages(query[0], self._store, layer, tensors, options, num_processors)[None]
 
 
 def attend_pages(
@@ -123,13 +124,12 @@ def attend_pages(
         (block_key_dim + block_value_dim) * query.element_size(),
         block_key_dim * query.element_size(),
     )
-    num_tiles = _num_tiles(shape, tile)
-    num_splits = choose_num_splits(num_tiles * num_kv_heads, shape.max_keys, num_processors)
+    num_splits = choose_num_splits(_num_busy_tiles(shape, tile) * num_kv_heads, shape.max_keys, num_processors)
     is_split = num_splits > 1
     output = query.new_empty(num_rows, num_heads, value_dim)
     partial = output.new_empty(num_splits, *output.shape, dtype=torch.float32) if is_split else output
     log_totals = partial.new_empty(num_splits, num_rows, num_heads) if is_split else partial
-    attend_tiles[(num_tiles, num_kv_heads, num_splits)](
+    attend_tiles[(_num_tiles(shape, tile), num_kv_heads, num_splits)](
         query,
         keys,
         values,
@@ -192,6 +192,11 @@ def _num_tiles(shape: PassShape, tile: TileShape) -> int:
     return shape.num_rows // tile.num_rows + shape.num_segments
 
 
+def _num_busy_tiles(shape: PassShape, tile: TileShape) -> int:
+    """Those that have rows, where segments are of the typical size."""
+    return -(-shape.num_rows // shape.typical_rows) * -(-shape.typical_rows // tile.num_rows)
+
+
 def _power_of_two(number: int) -> int:
     """The smallest that is not below `number`."""
     return 1 << (number - 1).bit_length()
@@ -201,5 +206,3 @@ def _num_processors(device: torch.device) -> int:
     if device.type != "cuda":
         return 1
     return int(torch.cuda.get_device_properties(device).multi_processor_count)
-
-

@@ -12,7 +12,7 @@ Tiles of rows are dealt to segments as in vLLM's unified attention: segment s ma
 There are no types for Triton, so mypy sees nothing in here.
 """
 
-# ruff: noqa: N803, N806 -- what is known when a kernel is compiled is in capitals, as everywhere in Triton
+# ruff: noqa: N803 -- what is known when a kernel is compiled is in capitals, as everywhere in Triton
 
 import triton
 import triton.language as tl
@@ -114,7 +114,7 @@ def attend_tiles(
 
     largest = tl.full((BLOCK_M,), float("-inf"), tl.float32)
     total = tl.zeros((BLOCK_M,), tl.float32)
-    if HAS_SINKS:
+    if HAS_SINKS:  # noqa: SIM102 -- decided when compiling, the other `if` when running
         if split == 0:  # a sink is a score like others, once for each row
             largest = tl.load(sinks + heads, mask=is_pair, other=0.0).to(tl.float32)
             total = tl.full((BLOCK_M,), 1.0, tl.float32)
