@@ -218,7 +218,7 @@ def main(
     conditions = {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "CPU, dry run",
         "torch": torch.__version__,
-        "attention": bench.make_attention.__name__,  # type: ignore[attr-defined]
+        "attention": bench.make_attention.__name__,
         "copy bandwidth GB/s": bench.bandwidth / 1e9,
     }
     report = Report(out, conditions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -56,10 +57,10 @@ def _kernel_error(
     torch.manual_seed(1)
     store = KvStore([shape], size.num_pages, PAGE_TOKENS)
     fill(store)
-    kind = {"dtype": shape.dtype, "device": shape.device}
-    query = torch.randn(1, 8, size.num_rows, shape.key_dim, **kind)  # type: ignore[arg-type]
-    keys = torch.randn(1, 2, size.num_rows, shape.key_dim, **kind)  # type: ignore[arg-type]
-    values = torch.randn(1, 2, size.num_rows, shape.value_dim, **kind)  # type: ignore[arg-type]
+    kind: dict[str, Any] = {"dtype": shape.dtype, "device": shape.device}
+    query = torch.randn(1, 8, size.num_rows, shape.key_dim, **kind)
+    keys = torch.randn(1, 2, size.num_rows, shape.key_dim, **kind)
+    values = torch.randn(1, 2, size.num_rows, shape.value_dim, **kind)
     tensors = PassTensors.of(size.layout(), PAGE_TOKENS, shape.device)
     found, expected = (
         make(store, tensors).attend(0, query, keys, values, options) for make in (make_attention, PagedAttention)

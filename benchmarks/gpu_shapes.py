@@ -59,7 +59,9 @@ def random_target(name: str, config: PretrainedConfig, dtype: torch.dtype, devic
     """A model of random weights, made on the device, with a vocabulary of tokens that stand for nothing."""
     torch.manual_seed(0)
     with torch.device(device):
-        model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=TREE_ATTENTION)
+        model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            config, dtype=dtype, attn_implementation=TREE_ATTENTION
+        )
     return Target(
         model=model.to(device).eval().requires_grad_(False),
         name=name,

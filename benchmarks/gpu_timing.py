@@ -32,7 +32,8 @@ class Stopwatch:
             result = call()
             self._ms.append((time.perf_counter() - begun) * 1e3)
             return result
-        start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        stop = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         start.record()
         result = call()
         stop.record()
