@@ -218,27 +218,22 @@ async def serving(replica: VerifierReplica) -> AsyncIterator[verifier_pb2_grpc.V
 async def live(stub: verifier_pb2_grpc.VerifierStub, plan: Plan) -> Outcome:
     """One request from its first message to whatever end."""
     call = stub.Verify(timeout=plan.patience_s if plan.fate == "hurried" else None)
-    if plan.fate == "cancelled":
-        asyncio.get_running_loop().call_later(plan.patience_s, call.cancel)
     replies: list[verifier_pb2.VerifyReply] = []
     error: type[DraftpoolError] | None = None
     try:
-        for message, pause_s in zip(plan.messages(), (*plan.pauses_s, 0), strict=False):
-            await asyncio.sleep(pause_s)
-            with suppress(asyncio.InvalidStateError):  # the stream has ended; reading says how
-                await call.write(message)
-            replies.append(await call.read())
-        if plan.fate == "served":
-            await call.done_writing()
-        else:
-            call.cancel()
+        async with asyncio.timeout(plan.patience_s if plan.fate == "cancelled" else None):
+            for message, pause_s in zip(plan.messages(), (*plan.pauses_s, 0), strict=False):
+                await asyncio.sleep(pause_s)
+                with suppress(asyncio.InvalidStateError):  # the stream has ended; reading says how
+                    await call.write(message)
+                replies.append(await call.read())
     except grpc.aio.AioRpcError as raised:
         # What gRPC's own client says where a deadline passes while it is writing.
         is_late = (raised.details() or "").startswith("Internal error from Core")
         error = DeadlineExceeded if is_late else type(from_rpc_error(raised))
-    except asyncio.CancelledError:
-        if not call.cancelled():
-            raise
+    except TimeoutError:
+        pass
+    call.cancel()
     is_crowded = any(reply.load.num_waiting > MAX_SESSIONS for reply in replies)
     return Outcome(plan, tuple(tuple(reply.chosen_token_ids) for reply in replies), error, is_crowded)
 
