@@ -254,7 +254,7 @@ def main(
     concurrencies = [int(number) for number in sessions.split(",")]
     folder = str(embedded_path("tiny-llama"))
     tiny = load_target(folder, dtype=dtype)
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=tiny.dtype).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=tiny.dtype)
     measure(Ours(tiny), model, concurrencies, new_tokens, repetitions)
     large = random_target("Llama of 100M", deepcopy(LLAMA_100M), tiny.dtype, torch.device("cpu"))
     torch.manual_seed(0)
