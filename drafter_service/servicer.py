@@ -73,7 +73,7 @@ class DrafterServicer(drafter_pb2_grpc.DrafterServicer):
         return Session(bridge, wire.sampling_from_wire(request.session.sampling))
 
     async def _draft(self, request: drafter_pb2.DraftRequest, session: Session) -> drafter_pb2.DraftReply:
-        shape = wire.shape_from_wire(request.policy) if request.HasField("policy") else NO_DRAFT
+        shape = wire.policy_from_wire(request.policy) if request.HasField("policy") else NO_DRAFT
         job = DraftJob(session, list(request.committed_token_ids), shape)
         await self._replica.thread.submit(job)
         draft = job.future.result()

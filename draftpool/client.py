@@ -35,10 +35,12 @@ from draftpool.generate_request import GenerateOptions, Prompt, generate_request
 from draftpool.rpc.channel import open_channel
 from draftpool.rpc.status import from_rpc_error
 from draftpool.tree import NO_DRAFT, TreeShape
+from draftpool.tree_policy import BestFirst, TreePolicy
 from draftpool.v1 import generation_pb2, generation_pb2_grpc
 
 __all__ = [
     "NO_DRAFT",
+    "BestFirst",
     "Client",
     "Completion",
     "Event",
@@ -51,6 +53,7 @@ __all__ = [
     "Start",
     "Token",
     "TopLogprob",
+    "TreePolicy",
     "TreeShape",
     "Usage",
 ]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal, Self, TypeAlias
 
 from draftpool.errors import InternalError
-from draftpool.tree import TreeShape
+from draftpool.tree_policy import TreePolicy
 from draftpool.v1 import generation_pb2
-from draftpool.wire import shape_from_wire
+from draftpool.wire import policy_from_wire
 
 FinishReason: TypeAlias = Literal["eos", "length", "stop", "unspecified"]
 
@@ -78,7 +78,7 @@ class Round:
         round_us: the whole round as the orchestrator saw it.
     """
 
-    shape: TreeShape | None
+    shape: TreePolicy | None
     num_nodes: int
     num_accepted: int
     draft_us: int
@@ -226,7 +226,7 @@ def model_from_wire(info: generation_pb2.ModelInfo) -> Model:
 
 def _round(message: generation_pb2.Round) -> Round:
     return Round(
-        shape=shape_from_wire(message.policy) if message.policy.WhichOneof("policy") == "branching" else None,
+        shape=policy_from_wire(message.policy) if message.policy.WhichOneof("policy") is not None else None,
         num_nodes=message.num_nodes,
         num_accepted=message.num_accepted,
         draft_us=message.draft_us,

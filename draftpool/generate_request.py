@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict
 
 from draftpool.errors import BadParameter
-from draftpool.tree import NO_DRAFT, TreeShape
+from draftpool.tree import NO_DRAFT
+from draftpool.tree_policy import TreePolicy
 from draftpool.v1 import generation_pb2, sampling_pb2
-from draftpool.wire import shape_to_wire
+from draftpool.wire import policy_to_wire
 
 Prompt: TypeAlias = str | Sequence[int]
 """Text, or token ids of the target."""
@@ -65,7 +66,7 @@ class GenerateOptions(TypedDict, total=False):
     json_schema: str | bool | Mapping[str, Any] | None
     regex: str | None
     lark: str | None
-    drafting: TreeShape | None
+    drafting: TreePolicy | None
     ignore_eos: bool | None
     want_logprobs: bool | None
     num_top_logprobs: int | None
@@ -108,7 +109,7 @@ def _request(model: str, prompt: Prompt, options: Mapping[str, Any]) -> generati
     if drafting == NO_DRAFT:
         request.drafting.off = True
     elif drafting is not None:
-        request.drafting.policy.CopyFrom(shape_to_wire(drafting))
+        request.drafting.policy.CopyFrom(policy_to_wire(drafting))
     return request
 
 

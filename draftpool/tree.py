@@ -144,6 +144,9 @@ class TreeShape:
         totals = accumulate(self.widths)
         return TreeShape(self.branching[: sum(total <= max_nodes for total in totals)])
 
+    def no_deeper_than(self, max_depth: int) -> TreeShape:
+        return TreeShape(self.branching[: max(0, max_depth)])
+
     def __str__(self) -> str:
         if not self.branching:
             return "no draft"

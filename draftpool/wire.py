@@ -5,6 +5,7 @@ from __future__ import annotations
 from draftpool.errors import BadParameter, MalformedTree, Unsupported
 from draftpool.sampling import MAX_TOP_LOGPROBS, Grammar, SamplingParams
 from draftpool.tree import DraftTree, TreeShape
+from draftpool.tree_policy import BestFirst, TreePolicy
 from draftpool.v1 import load_pb2, sampling_pb2, tree_pb2, vocabulary_pb2
 from draftpool.vocabulary import Vocabulary
 
@@ -24,18 +25,31 @@ def tree_to_wire(tree: DraftTree) -> tree_pb2.DraftTree:
     return tree_pb2.DraftTree(token_ids=tree.token_ids, parents=tree.parents)
 
 
-def shape_from_wire(message: tree_pb2.TreePolicy) -> TreeShape:
-    """Raises BadParameter for a bad factor, Unsupported for a policy this version does not know."""
-    if message.WhichOneof("policy") != "branching":
-        raise Unsupported("this server draws trees by branching factors only; set TreePolicy.branching")
+def policy_from_wire(message: tree_pb2.TreePolicy) -> TreePolicy:
+    """Raises BadParameter for numbers out of range, Unsupported for a policy this version does not know."""
+    match message.WhichOneof("policy"):
+        case "branching":
+            return _shape_from_wire(message)
+        case "best_first":
+            budget = message.best_first
+            if budget.max_nodes > _MAX_NODES or budget.max_depth > _MAX_DEPTH:
+                raise BadParameter(f"at most {_MAX_NODES} nodes and {_MAX_DEPTH} levels can be asked for")
+            return BestFirst(budget.max_nodes, budget.max_depth)
+    raise Unsupported("this server draws trees by branching factors or best first; set one of TreePolicy")
+
+
+def _shape_from_wire(message: tree_pb2.TreePolicy) -> TreeShape:
     factors = tuple(message.branching.factors)
     if len(factors) > _MAX_DEPTH or max(factors, default=1) > _MAX_NODES:
         raise BadParameter(f"at most {_MAX_DEPTH} branching factors of at most {_MAX_NODES} each can be sent")
     return TreeShape(factors)
 
 
-def shape_to_wire(shape: TreeShape) -> tree_pb2.TreePolicy:
-    return tree_pb2.TreePolicy(branching=tree_pb2.Branching(factors=shape.branching))
+def policy_to_wire(policy: TreePolicy) -> tree_pb2.TreePolicy:
+    if isinstance(policy, BestFirst):
+        budget = tree_pb2.BestFirst(max_nodes=policy.max_nodes, max_depth=policy.max_depth)
+        return tree_pb2.TreePolicy(best_first=budget)
+    return tree_pb2.TreePolicy(branching=tree_pb2.Branching(factors=policy.branching))
 
 
 def sampling_from_wire(message: sampling_pb2.SamplingParams, *, drawn_seed: int | None = None) -> SamplingParams:

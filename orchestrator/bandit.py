@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import log, sqrt
 
-from draftpool.tree import NO_DRAFT, TreeShape
+from draftpool.tree import NO_DRAFT
+from draftpool.tree_policy import TreePolicy
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class RoundOutcome:
         draft_s: its share spent waiting for the draft, in seconds.
     """
 
-    shape: TreeShape
+    shape: TreePolicy
     num_tokens: int
     round_s: float
     draft_s: float
@@ -97,22 +98,22 @@ class TreeBandit:
     then the arm with the largest reward + exploration * sqrt(2 ln(total) / rounds).
     """
 
-    arms: Sequence[TreeShape]
+    arms: Sequence[TreePolicy]
     pricing: Pricing
     exploration: float
     num_first_rounds: int = 3
-    _stats: dict[TreeShape, _Arm] = field(init=False)
+    _stats: dict[TreePolicy, _Arm] = field(init=False)
     _plain_round_s: RunningMean = field(init=False, default_factory=RunningMean)
 
     def __post_init__(self) -> None:
         self._stats = {arm: _Arm() for arm in dict.fromkeys([NO_DRAFT, *self.arms])}
 
     @property
-    def rewards(self) -> dict[TreeShape, float | None]:
+    def rewards(self) -> dict[TreePolicy, float | None]:
         """Of every arm; None for one not played yet."""
         return {shape: arm.reward if arm.num_rounds else None for shape, arm in self._stats.items()}
 
-    def choose(self) -> TreeShape:
+    def choose(self) -> TreePolicy:
         for shape, arm in self._stats.items():
             if arm.num_rounds < self.num_first_rounds:
                 return shape
@@ -136,7 +137,7 @@ class TreeBandit:
 class BanditRegistry:
     """One bandit for each situation in which another shape may pay: the target, and greedy or sampled."""
 
-    def __init__(self, arms: Sequence[TreeShape], pricing: Pricing, exploration: float) -> None:
+    def __init__(self, arms: Sequence[TreePolicy], pricing: Pricing, exploration: float) -> None:
         self._arms = arms
         self._pricing = pricing
         self._exploration = exploration

@@ -17,9 +17,10 @@ from draftpool.errors import (
     UnknownVocabulary,
 )
 from draftpool.sampling import SamplingParams
-from draftpool.tree import EMPTY_TREE, DraftTree, TreeShape
+from draftpool.tree import EMPTY_TREE, DraftTree
+from draftpool.tree_policy import TreePolicy
 from draftpool.v1 import drafter_pb2
-from draftpool.wire import sampling_to_wire, shape_to_wire, tree_from_wire
+from draftpool.wire import sampling_to_wire, policy_to_wire, tree_from_wire
 from orchestrator.fleet import Fleet, Target
 from orchestrator.model_stream import ModelStream
 from orchestrator.replicas import DrafterReplica, choose_replica
@@ -72,7 +73,7 @@ class DraftSource:
         """Whether asking for a draft makes sense now."""
         return time.monotonic() >= self._paused_until and any(drafter.is_up for drafter in self._fleet.drafters)
 
-    async def draft(self, token_ids: Sequence[int], shape: TreeShape) -> Draft:
+    async def draft(self, token_ids: Sequence[int], shape: TreePolicy) -> Draft:
         """A tree after `token_ids`, of at most that shape; the empty tree where no drafter delivers.
 
         The drafter is not asked for the empty shape; it catches up with what was committed meanwhile when it is
@@ -103,11 +104,11 @@ class DraftSource:
         if self._stream is not None:
             self._stream.close()
 
-    async def _ask(self, token_ids: Sequence[int], shape: TreeShape) -> Draft:
+    async def _ask(self, token_ids: Sequence[int], shape: TreePolicy) -> Draft:
         stream = self._stream or await self._open()
         is_new = stream.is_new
         shape = shape.within(self._max_tree_nodes)
-        message = drafter_pb2.DraftRequest(committed_token_ids=stream.unsent(token_ids), policy=shape_to_wire(shape))
+        message = drafter_pb2.DraftRequest(committed_token_ids=stream.unsent(token_ids), policy=policy_to_wire(shape))
         if is_new:
             message.session.vocabulary_fingerprint = self._target.vocabulary.fingerprint
             message.session.sampling.CopyFrom(sampling_to_wire(self._params))
@@ -118,7 +119,7 @@ class DraftSource:
         busy_us = min(elapsed_us, reply.timings.queue_us + reply.timings.draft_us)  # clocks differ
         return Draft(tree, busy_us, elapsed_us, is_new)
 
-    def _check(self, tree: DraftTree, shape: TreeShape) -> None:
+    def _check(self, tree: DraftTree, shape: TreePolicy) -> None:
         """A drafter that draws what was not asked for must not spoil the request. Raises MalformedTree."""
         if tree.num_nodes > shape.num_nodes or tree.depth > shape.depth:
             raise MalformedTree(f"asked for {shape}, drew {tree.num_nodes} nodes of depth {tree.depth}")

@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from draftpool.tree import NO_DRAFT, DraftTree, TreeShape
+from draftpool.tree import NO_DRAFT, DraftTree
+from draftpool.tree_policy import TreePolicy
 from draftpool.vocabulary import Vocabulary
 from orchestrator.acceptance import AcceptedPath, accept_path
 from orchestrator.bandit import RoundOutcome, TreeBandit
@@ -53,7 +54,7 @@ class Round:
         finish: why the generation ended, in its last round.
     """
 
-    shape: TreeShape
+    shape: TreePolicy
     tree: DraftTree
     num_accepted: int
     num_committed: int
@@ -77,7 +78,7 @@ class Generation:
         drafts: DraftSource,
         verifier: VerifySource,
         bandit: TreeBandit,
-        fixed_shape: TreeShape | None,
+        fixed_shape: TreePolicy | None,
     ) -> None:
         self._token_ids = list(prompt_token_ids)
         self._num_prompt_tokens = len(self._token_ids)
@@ -137,15 +138,15 @@ class Generation:
             finish=self.finish,
         )
 
-    def _choose_shape(self) -> TreeShape:
+    def _choose_shape(self) -> TreePolicy:
         """What the request fixes, else the bandit's choice; never deeper than the tokens still wanted."""
         if not self._drafts.is_available:
             return NO_DRAFT
         shape = self._bandit.choose() if self._fixed_shape is None else self._fixed_shape
         num_wanted = self._limits.max_new_tokens - self.num_new_tokens
-        return TreeShape(shape.branching[: num_wanted - 1])
+        return shape.no_deeper_than(num_wanted - 1)
 
-    def _learn(self, shape: TreeShape, draft: Draft, num_tokens: int, round_us: int) -> None:
+    def _learn(self, shape: TreePolicy, draft: Draft, num_tokens: int, round_us: int) -> None:
         if shape.depth > 0 and draft.elapsed_us == 0:
             return  # no drafter answered; that is no property of the shape
         self._bandit.observe(RoundOutcome(shape, num_tokens, round_us / 1e6, draft.elapsed_us / 1e6))

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from draftpool.errors import BadParameter, ContextTooLong, EmptyContext, TokenOutOfVocabulary
 from draftpool.sampling import SamplingParams
-from draftpool.tree import NO_DRAFT, TreeShape
+from draftpool.tree import NO_DRAFT
+from draftpool.tree_policy import TreePolicy
 from draftpool.v1 import generation_pb2
-from draftpool.wire import num_top_logprobs_from_wire, require_coupled, sampling_from_wire, shape_from_wire
+from draftpool.wire import num_top_logprobs_from_wire, require_coupled, sampling_from_wire, policy_from_wire
 from orchestrator.fleet import Target
 from orchestrator.generation import Limits
 
@@ -29,7 +30,7 @@ class CheckedRequest:
     prompt_token_ids: tuple[int, ...]
     limits: Limits
     params: SamplingParams
-    fixed_shape: TreeShape | None
+    fixed_shape: TreePolicy | None
     want_logprobs: bool
     num_top_logprobs: int
     want_rounds: bool
@@ -109,13 +110,13 @@ def _limits(
     return Limits(max_new_tokens, tuple(request.stop), request.ignore_eos, params.stop_token_ids)
 
 
-def _fixed_shape(drafting: generation_pb2.Drafting, target: Target) -> TreeShape | None:
+def _fixed_shape(drafting: generation_pb2.Drafting, target: Target) -> TreePolicy | None:
     choice = drafting.WhichOneof("choice")
     if choice is None or (choice == "off" and not drafting.off):
         return None
     if choice == "off":
         return NO_DRAFT
-    shape = shape_from_wire(drafting.policy)
+    shape = policy_from_wire(drafting.policy)
     if shape.num_nodes > target.description.max_tree_nodes:
         raise BadParameter(
             f"the shape {shape} has {shape.num_nodes} nodes; {target.name} verifies at most "

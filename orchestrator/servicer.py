@@ -13,7 +13,7 @@ import grpc
 from draftpool.rpc.interceptors import request_id
 from draftpool.v1 import generation_pb2, generation_pb2_grpc
 from draftpool.vocabulary import Vocabulary
-from draftpool.wire import shape_to_wire
+from draftpool.wire import policy_to_wire
 from orchestrator import metrics
 from orchestrator.admission import Admission
 from orchestrator.bandit import BanditRegistry
@@ -169,7 +169,7 @@ def _token(token: TextToken, vocabulary: Vocabulary) -> generation_pb2.Generated
 
 def _round(round_: Round) -> generation_pb2.Round:
     return generation_pb2.Round(
-        policy=shape_to_wire(round_.shape),
+        policy=policy_to_wire(round_.shape),
         num_nodes=round_.tree.num_nodes,
         num_accepted=round_.num_accepted,
         draft_us=round_.draft_us,

@@ -20,7 +20,7 @@ from draftpool.cli.rendering import ColourView, EventView, SilentView, legend, s
 from draftpool.cli.shapes import shape_option
 from draftpool.cli.stack import Stack
 from draftpool.cli.threads import num_physical_cores
-from draftpool.client import NO_DRAFT, Client, Completion, GenerateOptions, Model, TreeShape
+from draftpool.client import NO_DRAFT, Client, Completion, GenerateOptions, Model, TreePolicy
 
 LEARNED = "learned"
 DEFAULT_SHAPE = LEARNED
@@ -79,7 +79,7 @@ class _Demo:
         comparisons: what has been measured so far.
     """
 
-    def __init__(self, plan: StackPlan, drafting: TreeShape | None, max_new_tokens: int) -> None:
+    def __init__(self, plan: StackPlan, drafting: TreePolicy | None, max_new_tokens: int) -> None:
         self.console = output_console()
         self.comparisons: list[Comparison] = []
         self._plan = plan
@@ -134,11 +134,11 @@ class _Demo:
         self.comparisons.append(comparison)
         self.console.print(comparison_line(comparison))
 
-    async def _complete(self, client: Client, case: _Case, drafting: TreeShape | None, view: EventView) -> Completion:
+    async def _complete(self, client: Client, case: _Case, drafting: TreePolicy | None, view: EventView) -> Completion:
         options = self._options(case.sampling, drafting)
         return await show_generation(view, client.generate(case.model, case.prompt, **options))
 
-    def _options(self, sampling: Sampling, drafting: TreeShape | None) -> GenerateOptions:
+    def _options(self, sampling: Sampling, drafting: TreePolicy | None) -> GenerateOptions:
         return GenerateOptions(
             max_new_tokens=self._max_new_tokens,
             temperature=sampling.temperature,

@@ -22,7 +22,7 @@ from draftpool.cli.rendering import (
     summary,
 )
 from draftpool.cli.shapes import shape_option
-from draftpool.client import NO_DRAFT, Client, GenerateOptions, TreeShape
+from draftpool.client import NO_DRAFT, Client, GenerateOptions, TreePolicy
 from draftpool.errors import BadParameter
 
 
@@ -60,7 +60,7 @@ def generate(
     regex: Annotated[str | None, typer.Option(help="Answer with a text that this expression matches.")] = None,
     no_draft: Annotated[bool, typer.Option("--no-draft", help="Decode without drafting.")] = False,
     shape: Annotated[
-        str | None, typer.Option(help="Draft this tree every round, e.g. 3,2,2,1,1.", show_default="learned")
+        str | None, typer.Option(help="Draft this tree every round, e.g. 3,2,2,1,1, or best 16x6.", show_default="learned")
     ] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Say where the time went.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line for every event.")] = False,
@@ -94,7 +94,7 @@ def generate(
     asyncio.run(_generate(address, model, _read_prompt(prompt), options, Output(json, stats)))
 
 
-def _drafting(no_draft: bool, shape: str | None) -> TreeShape | None:
+def _drafting(no_draft: bool, shape: str | None) -> TreePolicy | None:
     if no_draft and shape is not None:
         raise typer.BadParameter("--no-draft and --shape exclude each other")
     if no_draft:

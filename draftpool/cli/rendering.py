@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from draftpool.client import Completion, Event, Round, Start, Token, Usage
+from draftpool.client import Completion, Event, Round, Start, Token, TreeShape, Usage
 
 DRAFTED_STYLE = "green"
 OWN_STYLE = "bold"
@@ -66,8 +66,8 @@ class JsonView:
 
     def show(self, event: Event) -> None:
         fields = asdict(event)
-        if isinstance(event, Round):
-            fields["shape"] = None if event.shape is None else list(event.shape.branching)
+        if isinstance(event, Round) and isinstance(event.shape, TreeShape):
+            fields["shape"] = list(event.shape.branching)  # a best-first tree has named fields
         line = json.dumps({"event": type(event).__name__.lower(), **fields}, ensure_ascii=False)
         self._stream.write(line + "\n")
         self._stream.flush()

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x64raftpool/v1/tree.proto\x12\x0c\x64raftpool.v1\"/\n\tDraftTree\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x0f\n\x07parents\x18\x02 \x03(\x11\"D\n\nTreePolicy\x12,\n\tbranching\x18\x01 \x01(\x0b\x32\x17.draftpool.v1.BranchingH\x00\x42\x08\n\x06policy\"\x1c\n\tBranching\x12\x0f\n\x07\x66\x61\x63tors\x18\x01 \x03(\r\"C\n\nSparseRows\x12\x13\n\x0brow_lengths\x18\x01 \x03(\r\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\r\n\x05probs\x18\x03 \x03(\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x64raftpool/v1/tree.proto\x12\x0c\x64raftpool.v1\"/\n\tDraftTree\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x0f\n\x07parents\x18\x02 \x03(\x11\"s\n\nTreePolicy\x12,\n\tbranching\x18\x01 \x01(\x0b\x32\x17.draftpool.v1.BranchingH\x00\x12-\n\nbest_first\x18\x02 \x01(\x0b\x32\x17.draftpool.v1.BestFirstH\x00\x42\x08\n\x06policy\"\x1c\n\tBranching\x12\x0f\n\x07\x66\x61\x63tors\x18\x01 \x03(\r\"1\n\tBestFirst\x12\x11\n\tmax_nodes\x18\x01 \x01(\r\x12\x11\n\tmax_depth\x18\x02 \x01(\r\"C\n\nSparseRows\x12\x13\n\x0brow_lengths\x18\x01 \x03(\r\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\r\n\x05probs\x18\x03 \x03(\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DRAFTTREE']._serialized_start=41
   _globals['_DRAFTTREE']._serialized_end=88
   _globals['_TREEPOLICY']._serialized_start=90
-  _globals['_TREEPOLICY']._serialized_end=158
-  _globals['_BRANCHING']._serialized_start=160
-  _globals['_BRANCHING']._serialized_end=188
-  _globals['_SPARSEROWS']._serialized_start=190
-  _globals['_SPARSEROWS']._serialized_end=257
+  _globals['_TREEPOLICY']._serialized_end=205
+  _globals['_BRANCHING']._serialized_start=207
+  _globals['_BRANCHING']._serialized_end=235
+  _globals['_BESTFIRST']._serialized_start=237
+  _globals['_BESTFIRST']._serialized_end=286
+  _globals['_SPARSEROWS']._serialized_start=288
+  _globals['_SPARSEROWS']._serialized_end=355
 # @@protoc_insertion_point(module_scope)

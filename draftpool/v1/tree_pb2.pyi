@@ -15,16 +15,26 @@ class DraftTree(_message.Message):
     def __init__(self, token_ids: _Optional[_Iterable[int]] = ..., parents: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class TreePolicy(_message.Message):
-    __slots__ = ("branching",)
+    __slots__ = ("branching", "best_first")
     BRANCHING_FIELD_NUMBER: _ClassVar[int]
+    BEST_FIRST_FIELD_NUMBER: _ClassVar[int]
     branching: Branching
-    def __init__(self, branching: _Optional[_Union[Branching, _Mapping]] = ...) -> None: ...
+    best_first: BestFirst
+    def __init__(self, branching: _Optional[_Union[Branching, _Mapping]] = ..., best_first: _Optional[_Union[BestFirst, _Mapping]] = ...) -> None: ...
 
 class Branching(_message.Message):
     __slots__ = ("factors",)
     FACTORS_FIELD_NUMBER: _ClassVar[int]
     factors: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, factors: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class BestFirst(_message.Message):
+    __slots__ = ("max_nodes", "max_depth")
+    MAX_NODES_FIELD_NUMBER: _ClassVar[int]
+    MAX_DEPTH_FIELD_NUMBER: _ClassVar[int]
+    max_nodes: int
+    max_depth: int
+    def __init__(self, max_nodes: _Optional[int] = ..., max_depth: _Optional[int] = ...) -> None: ...
 
 class SparseRows(_message.Message):
     __slots__ = ("row_lengths", "token_ids", "probs")

@@ -67,11 +67,11 @@ def _opening(
 ) -> drafter_pb2.DraftRequest:
     params = SamplingParams(**({"temperature": 0} | sampling))
     session = drafter_pb2.DraftSession(vocabulary_fingerprint=fingerprint, sampling=wire.sampling_to_wire(params))
-    return drafter_pb2.DraftRequest(session=session, committed_token_ids=context, policy=wire.shape_to_wire(shape))
+    return drafter_pb2.DraftRequest(session=session, committed_token_ids=context, policy=wire.policy_to_wire(shape))
 
 
 def _later(committed: Sequence[int]) -> drafter_pb2.DraftRequest:
-    return drafter_pb2.DraftRequest(committed_token_ids=committed, policy=wire.shape_to_wire(SHAPE))
+    return drafter_pb2.DraftRequest(committed_token_ids=committed, policy=wire.policy_to_wire(SHAPE))
 
 
 async def _error_of(stub: Stub, *requests: drafter_pb2.DraftRequest) -> DraftpoolError:

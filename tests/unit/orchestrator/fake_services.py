@@ -18,7 +18,7 @@ from draftpool.rpc.interceptors import MannersInterceptor
 from draftpool.tree import ROOT, DraftTree
 from draftpool.v1 import drafter_pb2, drafter_pb2_grpc, verifier_pb2, verifier_pb2_grpc
 from draftpool.vocabulary import Vocabulary
-from draftpool.wire import shape_from_wire, tree_from_wire, tree_to_wire, vocabulary_from_wire, vocabulary_to_wire
+from draftpool.wire import policy_from_wire, tree_from_wire, tree_to_wire, vocabulary_from_wire, vocabulary_to_wire
 from orchestrator.fleet import Fleet
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -182,7 +182,7 @@ class FakeDrafter(FakeService, drafter_pb2_grpc.DrafterServicer):
     def _draw(self, token_ids: list[int], request: drafter_pb2.DraftRequest) -> drafter_pb2.DraftReply:
         if request.HasField("session") and request.session.vocabulary_fingerprint not in self.vocabularies:
             raise UnknownVocabulary("register it")
-        shape = shape_from_wire(request.policy)
+        shape = policy_from_wire(request.policy)
         self.shapes.append(shape.branching)
         if shape.num_nodes > self.max_tree_nodes:
             raise BadParameter(f"{shape.num_nodes} nodes are too many")

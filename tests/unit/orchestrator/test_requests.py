@@ -5,7 +5,7 @@ import pytest
 from draftpool.errors import BadParameter, ContextTooLong, EmptyContext, TokenOutOfVocabulary, Unsupported
 from draftpool.tree import NO_DRAFT, TreeShape
 from draftpool.v1 import generation_pb2, sampling_pb2, tree_pb2, verifier_pb2
-from draftpool.wire import shape_to_wire
+from draftpool.wire import policy_to_wire
 from orchestrator.fleet import Target
 from orchestrator.requests import CheckedRequest, check_request
 from tests.unit.orchestrator.fake_services import VOCABULARY, tokenizer
@@ -111,7 +111,7 @@ async def test_a_request_without_a_seed_gets_one_and_a_seed_that_was_sent_is_kep
 
 async def test_drafting_is_left_to_the_bandit_unless_it_is_off_or_a_shape_is_asked_for(target: Target) -> None:
     shape = TreeShape((3, 2))
-    policy = shape_to_wire(shape)
+    policy = policy_to_wire(shape)
     assert (await check(target)).fixed_shape is None
     assert (await check(target, drafting=generation_pb2.Drafting(off=False))).fixed_shape is None
     assert (await check(target, drafting=generation_pb2.Drafting(off=True))).fixed_shape == NO_DRAFT
@@ -119,7 +119,7 @@ async def test_drafting_is_left_to_the_bandit_unless_it_is_off_or_a_shape_is_ask
 
 
 async def test_a_shape_that_the_target_cannot_verify_is_refused(target: Target) -> None:
-    policy = shape_to_wire(TreeShape((4, 4)))
+    policy = policy_to_wire(TreeShape((4, 4)))
     with pytest.raises(BadParameter, match="has 20 nodes; alphabet verifies at most 16"):
         await check(target, drafting=generation_pb2.Drafting(policy=policy))
 
