@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import chain
 
-import torch
 from tokenizers import Tokenizer
 
+from drafter_service.lexicon import Lexicon, spelling_of
 from draftpool.errors import TokenOutOfVocabulary
 from draftpool.vocabulary import Vocabulary
 
@@ -70,26 +70,26 @@ class VocabularyBridge:
 
     Attributes:
         target: the target's vocabulary.
-        target_ids: for every drafter token the target's id, or -1 where the target has no such token. No two drafter
-            tokens share a target id.
-        gather_ids: (V_drafter,) int64, `target_ids` with 0 for -1; None when the vocabularies are the same.
-        mask: (V_drafter,) float32, 0 for shared tokens and -inf for the others; None when all are shared.
+        is_same: whether it is the drafter's too.
+        spelled: how drafter tokens become target tokens: each is one, or is spelled with several.
+        shared: the same without spelling: a drafter token that is no token of the target cannot be drafted. What other
+            systems do, and what sampling without replacement needs.
+        num_shared_tokens: tokens that both have.
     """
 
     def __init__(self, speller: Speller, target: Vocabulary) -> None:
         drafter = speller.vocabulary
         self.target = target
         self._speller = speller
-        self._is_same = drafter.fingerprint == target.fingerprint
-        self.target_ids = list(range(len(drafter))) if self._is_same else _match(drafter, target)
-        ids = torch.tensor(self.target_ids)
-        self.gather_ids = None if self._is_same else ids.clamp(min=0)
-        shared = ids != _UNMATCHED
-        self.mask = None if bool(shared.all()) else torch.zeros(len(drafter)).masked_fill(~shared, -torch.inf)
-        self.num_shared_tokens = int(shared.sum())
+        self.is_same = drafter.fingerprint == target.fingerprint
+        target_ids = list(range(len(drafter))) if self.is_same else _match(drafter, target)
+        self.num_shared_tokens = len(target_ids) - target_ids.count(_UNMATCHED)
         self._drafter_ids_of: dict[int, tuple[int, ...]] = {
-            target_id: (drafter_id,) for drafter_id, target_id in enumerate(self.target_ids) if target_id != _UNMATCHED
+            target_id: (drafter_id,) for drafter_id, target_id in enumerate(target_ids) if target_id != _UNMATCHED
         }
+        matched = [() if target_id == _UNMATCHED else (target_id,) for target_id in target_ids]
+        self.shared = Lexicon(drafter, target, matched, {}, is_same=self.is_same)
+        self.spelled = self.shared if self.is_same else _spelled(drafter, target, matched)
 
     def require_known(self, target_token_ids: Sequence[int]) -> None:
         """Raises TokenOutOfVocabulary."""
@@ -104,7 +104,11 @@ class VocabularyBridge:
 
         An end of text stays one; other special tokens say nothing to the drafter and are left out.
         """
-        if self._is_same:
+        return self.text_ids(target_token_ids) or self._eos or [0]
+
+    def text_ids(self, target_token_ids: Sequence[int]) -> list[int]:
+        """A text, or its end, as the drafter's tokenizer has it; empty where it says nothing to the drafter."""
+        if self.is_same:
             return list(target_token_ids)
         ids: list[int] = []
         text: list[bytes] = []
@@ -114,7 +118,12 @@ class VocabularyBridge:
                 text.clear()
             else:
                 text.append(self.target.token_bytes[token_id])
-        return ids + self._speller.spell(b"".join(text)) or self._eos or [0]
+        return ids + self._speller.spell(b"".join(text))
+
+    def begins_word(self, target_token_id: int) -> bool:
+        """Whether a token begins with a space, or follows from nothing: tokenizers hardly ever reach across that."""
+        text = self.target.token_bytes[target_token_id]
+        return text[:1].isspace() or not text
 
     def continuation_ids(self, target_token_id: int) -> tuple[int, ...]:
         """One committed token in the drafter's tokens.
@@ -155,3 +164,16 @@ def _match(drafter: Vocabulary, target: Vocabulary) -> list[int]:
     for drafter_id, target_id in eos_pairs:
         target_ids[drafter_id] = target_id
     return target_ids
+
+
+def _spelled(drafter: Vocabulary, target: Vocabulary, matched: Sequence[tuple[int, ...]]) -> Lexicon:
+    """The lexicon in which tokens that are not shared are spelled, the drafter's by the target's and the reverse."""
+    target_id_of = ids_by_bytes(target)
+    longest = max(map(len, target_id_of), default=0)
+    spellings = [
+        known or spelling_of(text, target_id_of, longest)
+        for known, text in zip(matched, drafter.token_bytes, strict=True)
+    ]
+    shared = {target_id for known in matched for target_id in known}
+    unshared = {text: target_id for text, target_id in target_id_of.items() if target_id not in shared}
+    return Lexicon(drafter, target, spellings, unshared, is_same=False)

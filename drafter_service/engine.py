@@ -1,4 +1,4 @@
-"""The drafter's engine: one turn prefills what waits and grows all trees that are ready together."""
+"""The drafter's engine: one turn reads some of what waits and grows all trees by a level together."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 import torch
 
-from drafter_service.expand import grow_trees
+from drafter_service.expand import grow
 from drafter_service.mamba import Mamba1
+from drafter_service.schedule import share_reading
 from drafter_service.session import Session
 from drafter_service.state_pool import StatePool
 from draftpool.engine_thread import Job
 from draftpool.errors import BadParameter, DraftpoolError
-from draftpool.tree import NO_DRAFT, DraftTree, TreeShape
+from draftpool.tree import NO_DRAFT, DraftTree
+from draftpool.tree_policy import TreePolicy
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class DraftResult:
         tree: in the target's token ids; smaller than asked where the pool or the vocabulary had no more.
         queue_us: from the job's creation until the engine took it up.
         draft_us: from then until the tree was ready, batch mates included.
-        num_steps: batched steps that the trees of its turn took.
+        num_steps: batched steps that the tree took part in.
     """
 
     tree: DraftTree
@@ -37,17 +39,22 @@ class DraftResult:
 class DraftJob(Job[DraftResult]):
     """Advance one session by committed tokens, then draft."""
 
-    def __init__(self, session: Session, committed_token_ids: Sequence[int], shape: TreeShape = NO_DRAFT) -> None:
+    def __init__(self, session: Session, committed_token_ids: Sequence[int], policy: TreePolicy = NO_DRAFT) -> None:
         super().__init__()
         self.session = session
         self.committed_token_ids = committed_token_ids
-        self.shape = shape
+        self.policy = policy
         self.created_ns = time.perf_counter_ns()
         self.started_ns: int | None = None
+        self.has_begun = False
 
 
 class DrafterEngine:
-    """Owns the model's pool; used by one thread, see `draftpool.engine_thread`."""
+    """Owns the model's pool; used by one thread, see `draftpool.engine_thread`.
+
+    A turn is one batched step for everybody: sessions that come while others' trees are half grown join at the next
+    level, and texts are read in chunks between levels.
+    """
 
     def __init__(self, model: Mamba1, pool: StatePool, *, max_tree_nodes: int, prefill_chunk_tokens: int) -> None:
         self._model = model
@@ -57,16 +64,20 @@ class DrafterEngine:
 
     @torch.inference_mode()
     def turn(self, jobs: Sequence[DraftJob]) -> bool:
-        """Answer the jobs whose sessions are up to date; the others have come one prefill chunk closer."""
+        """Bring every job one level, or one chunk of its text, closer to its answer."""
         self._start([job for job in jobs if job.started_ns is None])
         started = [job for job in jobs if job.is_open]
-        self._prefill([job.session for job in started if len(job.session.pending_ids) > 1])
-        ready = [job for job in started if len(job.session.pending_ids) <= 1]
+        self._read(started)
+        ready = [job for job in started if job.session.num_to_read == 0]
         for job in ready:
-            job.session.begin_tree(job.shape)
-        num_steps = grow_trees(self._model, self.pool, [job.session for job in ready])
+            if not job.has_begun:
+                job.session.begin_tree(job.policy)
+                job.has_begun = True
+        grow(self._model, self.pool, [job.session for job in ready])
         for job in ready:
-            job.answer(_draft(job, num_steps))
+            if job.session.is_grown:
+                job.answer(_draft(job))
+                job.session.settle(self._model)
         return True
 
     def close_session(self, session: Session) -> None:
@@ -85,7 +96,7 @@ class DrafterEngine:
 
     def _check(self, job: DraftJob) -> None:
         # Every level has a node, so depth is the cheap bound: the exact count of an absurdly deep shape is not.
-        if job.shape.depth > self._max_tree_nodes or job.shape.num_nodes > self._max_tree_nodes:
+        if job.policy.depth > self._max_tree_nodes or job.policy.num_nodes > self._max_tree_nodes:
             raise BadParameter(
                 f"the tree asked for is too large; this drafter draws at most {self._max_tree_nodes} nodes"
             )
@@ -95,21 +106,22 @@ class DrafterEngine:
         if job.session.is_open:
             job.session.advance(job.committed_token_ids, self.pool)
         else:
-            self._model.reset(job.session.open(job.committed_token_ids, self.pool))
+            for slot in job.session.open(job.committed_token_ids, self.pool):
+                self._model.reset(slot)
 
-    def _prefill(self, sessions: Sequence[Session]) -> None:
-        """Feed pending tokens, all but each session's last; a turn's budget is shared equally."""
-        for session in sessions:
-            num_tokens = min(len(session.pending_ids) - 1, max(1, self._prefill_chunk_tokens // len(sessions)))
-            self._model.prefill(session.pending_ids[:num_tokens], session.root_slot)
-            del session.pending_ids[:num_tokens]
+    def _read(self, jobs: Sequence[DraftJob]) -> None:
+        """Feed the sessions' texts, all but each one's last token."""
+        shares = share_reading([job.session.num_to_read for job in jobs], self._prefill_chunk_tokens)
+        for job, num_tokens in zip(jobs, shares, strict=True):
+            job.session.read(self._model, num_tokens)
 
 
-def _draft(job: DraftJob, num_steps: int) -> DraftResult:
+def _draft(job: DraftJob) -> DraftResult:
     started_ns = job.started_ns or job.created_ns
+    growth = job.session.growth
     return DraftResult(
-        tree=job.session.growth.tree(),
+        tree=growth.tree(),
         queue_us=(started_ns - job.created_ns) // 1000,
         draft_us=(time.perf_counter_ns() - started_ns) // 1000,
-        num_steps=num_steps,
+        num_steps=growth.num_steps,
     )

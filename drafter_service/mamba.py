@@ -95,6 +95,10 @@ class Mamba1:
         """Make a slot the state before any token."""
         self._slots[slot].copy_(self._initial_state)
 
+    def copy(self, source: int, target: int) -> None:
+        """Make one slot what another is."""
+        self._slots[target].copy_(self._slots[source])
+
     def state(self, slot: int) -> Tensor:
         """(layers, K + S, D): a copy of what a slot remembers."""
         return self._slots[slot][:, 1:].clone()

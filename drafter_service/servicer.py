@@ -73,8 +73,8 @@ class DrafterServicer(drafter_pb2_grpc.DrafterServicer):
         return Session(bridge, wire.sampling_from_wire(request.session.sampling))
 
     async def _draft(self, request: drafter_pb2.DraftRequest, session: Session) -> drafter_pb2.DraftReply:
-        shape = wire.policy_from_wire(request.policy) if request.HasField("policy") else NO_DRAFT
-        job = DraftJob(session, list(request.committed_token_ids), shape)
+        policy = wire.policy_from_wire(request.policy) if request.HasField("policy") else NO_DRAFT
+        job = DraftJob(session, list(request.committed_token_ids), policy)
         await self._replica.thread.submit(job)
         draft = job.future.result()
         metrics.count_draft(draft)

@@ -121,11 +121,23 @@ def make_engine(checkpoint: Path) -> EngineMaker:
     return make
 
 
-def run_to_the_end(engine: DrafterEngine, jobs: Sequence[DraftJob]) -> list[DraftTree]:
-    """Turn until every job is answered, as the engine's thread does."""
-    while open_jobs := [job for job in jobs if job.is_open]:
+def turn_until_answered(engine: DrafterEngine, jobs: Sequence[DraftJob]) -> None:
+    """As the engine's thread does."""
+    for _ in range(1000):
+        if not (open_jobs := [job for job in jobs if job.is_open]):
+            return
         engine.turn(open_jobs)
+    raise RuntimeError("the engine does not come to an end")
+
+
+def run_to_the_end(engine: DrafterEngine, jobs: Sequence[DraftJob]) -> list[DraftTree]:
+    turn_until_answered(engine, jobs)
     return [job.future.result().tree for job in jobs]
+
+
+@pytest.fixture
+def run_until() -> Callable[[DrafterEngine, Sequence[DraftJob]], None]:
+    return turn_until_answered
 
 
 @pytest.fixture

@@ -47,7 +47,8 @@ def test_a_context_is_spelled_as_the_drafters_tokenizer_spells_it(
 def test_matched_tokens_say_the_same_and_no_two_share_a_target_token(
     speller: Speller, other_bridge: VocabularyBridge
 ) -> None:
-    matched = [(drafter, target) for drafter, target in enumerate(other_bridge.target_ids) if target >= 0]
+    spellings = map(other_bridge.shared.spelling, range(len(speller.vocabulary)))
+    matched = [(drafter, target) for drafter, spelling in enumerate(spellings) for target in spelling]
     assert len(matched) == other_bridge.num_shared_tokens
     assert 256 < len(matched) < len(other_bridge.target)
     assert len({target for _, target in matched}) == len(matched)
@@ -60,7 +61,7 @@ def test_the_end_of_text_is_the_end_of_text_in_every_vocabulary(speller: Speller
     target = Vocabulary((b"a", b"b", b"", b"", b""), eos_token_ids=(2, 3))
     bridge = VocabularyBridge(speller, target)
     [a_id] = speller.spell(b"a")
-    assert bridge.target_ids[EOS] == 2
+    assert bridge.shared.spelling(EOS) == (2,)
     assert bridge.context_ids([0, 2, 0]) == [a_id, EOS, a_id]
     assert [bridge.continuation_ids(token_id) for token_id in (2, 3, 4)] == [(EOS,), (EOS,), ()]
     assert bridge.context_ids([4]) == [EOS]  # nothing but a special token: still something to start from
@@ -70,15 +71,15 @@ def test_the_same_vocabulary_passes_unchanged(same_bridge: VocabularyBridge) -> 
     ids = [EOS, 5, 319, 5]
     assert same_bridge.context_ids(ids) == ids
     assert [same_bridge.continuation_ids(token_id) for token_id in ids] == [(token_id,) for token_id in ids]
-    assert same_bridge.mask is None
-    assert same_bridge.gather_ids is None
+    assert same_bridge.spelled.mask is None
+    assert same_bridge.spelled.first_ids is None
 
 
 def test_of_tokens_that_say_the_same_the_real_one_is_matched(speller: Speller) -> None:
     target = Vocabulary((b"", b"a", b"b", b"a"), eos_token_ids=(0,))
     bridge = VocabularyBridge(speller, target)
     [a_id] = speller.spell(b"a")
-    assert bridge.target_ids[a_id] == 3
+    assert bridge.shared.spelling(a_id) == (3,)
     assert bridge.continuation_ids(1) == (a_id,)
 
 
