@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from drafter_service.draws import Draws, drawn_rows
 from drafter_service.growth import SHARPNESS, Candidate, Row
 from draftpool.choice import coupled_scores
 from draftpool.sampling import SamplingParams
@@ -19,7 +20,7 @@ _NUM_SPARE = 4
 
 @dataclass(frozen=True, eq=False)
 class Proposing:
-    """How one session ranks the drafter's tokens.
+    """How one session ranks the drafter's tokens, or draws from them.
 
     Attributes:
         params: the request's.
@@ -27,6 +28,7 @@ class Proposing:
         noise_rows: (levels, V_drafter) of the target token that each drafter token is or begins with; None when greedy.
         is_other_vocabulary: whether a drafter token may be several of the target's, or the other way round.
         needs_values: whether nodes are compared across rows, not among siblings alone.
+        draws: for the rejection rule: candidates are drawn, not ranked under the shared noise.
     """
 
     params: SamplingParams
@@ -34,6 +36,7 @@ class Proposing:
     noise_rows: Tensor | None
     is_other_vocabulary: bool
     needs_values: bool
+    draws: Draws | None = None
 
     def is_like(self, other: Proposing) -> bool:
         """Whether both can be computed in one batch."""
@@ -42,6 +45,7 @@ class Proposing:
             and self.mask is other.mask
             and self.is_other_vocabulary == other.is_other_vocabulary
             and self.needs_values == other.needs_values
+            and (self.draws is None) == (other.draws is None)
         )
 
 
@@ -51,11 +55,13 @@ class Ask:
 
     Attributes:
         level: its depth.
+        number: see `Node`.
         num_children: how many are wanted.
     """
 
     proposing: Proposing
     level: int
+    number: int
     num_children: int
 
 
@@ -81,6 +87,9 @@ def _alike_rows(logits: Tensor, asks: Sequence[Ask]) -> list[Row]:
     proposing = asks[0].proposing
     if proposing.mask is not None:
         logits = logits + proposing.mask.to(logits.device)
+    draws = [(ask.proposing.draws, ask.number) for ask in asks if ask.proposing.draws is not None]
+    if draws:
+        return drawn_rows(logits, proposing.params, draws, [ask.num_children for ask in asks])
     log_probs = None
     if proposing.is_other_vocabulary:  # probabilities are multiplied along a spelling
         temperature = 1.0 if proposing.params.is_greedy else proposing.params.temperature

@@ -27,6 +27,8 @@ class DraftResult:
         tree: in the target's token ids; smaller than asked where the pool or the vocabulary had no more.
         queue_us: from the job's creation until the engine took it up.
         draft_us: from then until the tree was ready, batch mates included.
+        supports: for the rejection rule, what the children of the root and of every node were drawn from: (target id,
+            probability).
         num_steps: batched steps that the tree took part in.
     """
 
@@ -34,6 +36,7 @@ class DraftResult:
     queue_us: int
     draft_us: int
     num_steps: int
+    supports: Sequence[Sequence[tuple[int, float]]] = ()
 
 
 class DraftJob(Job[DraftResult]):
@@ -100,7 +103,7 @@ class DrafterEngine:
             raise BadParameter(
                 f"the tree asked for is too large; this drafter draws at most {self._max_tree_nodes} nodes"
             )
-        job.session.check(job.committed_token_ids)
+        job.session.check(job.committed_token_ids, job.policy)
 
     def _advance(self, job: DraftJob) -> None:
         if job.session.is_open:
@@ -124,4 +127,5 @@ def _draft(job: DraftJob) -> DraftResult:
         queue_us=(started_ns - job.created_ns) // 1000,
         draft_us=(time.perf_counter_ns() - started_ns) // 1000,
         num_steps=growth.num_steps,
+        supports=growth.supports() if job.session.is_drawn else (),
     )

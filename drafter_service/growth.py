@@ -50,6 +50,8 @@ class Node:
         drafter_id: fed to the state of `state_parent`, gives the state after this node; None where the node is a
             part of a drafter token and has no state of its own.
         slot: where that state is, once the node has been stepped.
+        number: in the order in which nodes were found; 0 for the root.
+        support: as in `Row`, in the target's tokens.
         has_row: whether it is known what follows.
         log_total: logarithm of the sum of exp(score / T) over its children and all their rivals; None as in `Row`.
     """
@@ -62,6 +64,8 @@ class Node:
     drafter_id: int | None = None
     state_parent: Node | None = None
     slot: int | None = None
+    number: int = 0
+    support: Sequence[tuple[int, float]] = ()
     has_row: bool = False
     log_total: float | None = None
     children: dict[int, Node] = field(default_factory=dict)
@@ -91,11 +95,13 @@ class Row:
             then worth comparing with their siblings only.
         likely: (drafter id, log-probability) of the most probable ones, whatever their noise; empty with one
             vocabulary.
+        support: (drafter id, probability) of all that the candidates were drawn from; empty where they were not drawn.
     """
 
     candidates: Sequence[Candidate]
     log_total: float | None = None
     likely: Sequence[tuple[int, float]] = ()
+    support: Sequence[tuple[int, float]] = ()
 
 
 class TreeGrowth:
@@ -150,6 +156,7 @@ class TreeGrowth:
     def add_row(self, node: Node, row: Row) -> None:
         """Give a node that has been stepped its children."""
         node.has_row, node.log_total = True, row.log_total
+        node.support = [(self._lexicon.spelling(drafter_id)[0], prob) for drafter_id, prob in row.support]
         self._frontier = None
         merged_ids = self._add_merged(node, row.likely)
         for candidate in row.candidates:
@@ -158,14 +165,16 @@ class TreeGrowth:
 
     def tree(self) -> DraftTree:
         """What the policy makes of the nodes that stand, in the target's tokens."""
-        selected = self._selected()
-        chosen = set(map(id, selected))
-        index_of = {id(self.root): ROOT}
-        for node in self._nodes:
-            if id(node) in chosen:
-                index_of[id(node)] = len(index_of) - 1
-        nodes = [node for node in self._nodes if id(node) in chosen]
-        return DraftTree(tuple(node.token_id for node in nodes), tuple(index_of[id(node.parent)] for node in nodes))
+        nodes = self._in_order()
+        index_of = {self.root: ROOT} | {node: index for index, node in enumerate(nodes)}
+        return DraftTree(
+            tuple(node.token_id for node in nodes),
+            tuple(index_of[node.parent] for node in nodes if node.parent is not None),
+        )
+
+    def supports(self) -> list[Sequence[tuple[int, float]]]:
+        """For the root and every node of the tree, what its children were drawn from: (target id, probability)."""
+        return [node.support for node in (self.root, *self._in_order())]
 
     def path(self, token_ids: Sequence[int]) -> list[Node]:
         """The nodes met by following tokens down from the root."""
@@ -191,6 +200,9 @@ class TreeGrowth:
             return []
         frontier = [node for node in self._selected() if self._is_worth_stepping(node)]
         return frontier if isinstance(self.policy, TreeShape) else frontier[:_MAX_FRONTIER]
+
+    def _in_order(self) -> list[Node]:
+        return sorted(self._selected(), key=lambda node: node.number)
 
     def _selected(self) -> list[Node]:
         if isinstance(self.policy, TreeShape):
@@ -255,6 +267,7 @@ class TreeGrowth:
         if child is None:
             child = parent.children[token_id] = Node(token_id, parent, parent.depth + 1, log_value, log_prob)
             self._nodes.append(child)
+            child.number = len(self._nodes)
         else:
             child.log_value = min(parent.log_value, _log_add(child.log_value, log_value))
         return child

@@ -68,9 +68,9 @@ class DrafterServicer(drafter_pb2_grpc.DrafterServicer):
             raise BrokenProtocol("a stream's first message, and only the first, carries `session`")
         if session is not None:
             return session
-        wire.require_coupled(request.session.acceptance_rule)
+        is_drawn = wire.is_rejection(request.session.acceptance_rule)
         bridge = self._replica.bridges.get(request.session.vocabulary_fingerprint)
-        return Session(bridge, wire.sampling_from_wire(request.session.sampling))
+        return Session(bridge, wire.sampling_from_wire(request.session.sampling), is_drawn=is_drawn)
 
     async def _draft(self, request: drafter_pb2.DraftRequest, session: Session) -> drafter_pb2.DraftReply:
         policy = wire.policy_from_wire(request.policy) if request.HasField("policy") else NO_DRAFT
@@ -91,6 +91,7 @@ class DrafterServicer(drafter_pb2_grpc.DrafterServicer):
             tree=wire.tree_to_wire(draft.tree),
             timings=drafter_pb2.DraftTimings(queue_us=draft.queue_us, draft_us=draft.draft_us),
             load=self._load(),
+            draft_probs=wire.rows_to_wire(draft.supports) if draft.supports else None,
         )
 
     def _load(self) -> load_pb2.ReplicaLoad:

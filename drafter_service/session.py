@@ -9,12 +9,13 @@ from torch import Tensor
 
 from drafter_service.bridge import VocabularyBridge
 from drafter_service.candidates import Ask, Proposing
+from drafter_service.draws import Draws
 from drafter_service.growth import Node, TreeGrowth
 from drafter_service.mamba import Mamba1
 from drafter_service.state_pool import StatePool
 from drafter_service.transcript import Transcript
 from draftpool.choice import gumbel_rows
-from draftpool.errors import EmptyContext
+from draftpool.errors import BadParameter, EmptyContext
 from draftpool.noise import GumbelRows
 from draftpool.sampling import SamplingParams
 from draftpool.tree import NO_DRAFT, TreeShape
@@ -32,19 +33,26 @@ class Session:
     read it. A second slot, the *anchor*, therefore holds the state before that end: the root starts over from there.
 
     Attributes:
+        is_drawn: whether the rejection rule is drafted for.
         pending_ids: drafter tokens not fed to the root yet.
         growth: the last tree.
         num_committed: tokens of the text, in the target's.
 
     Args:
+        is_drawn: for the rejection rule: siblings are drawn without replacement, of tokens that both vocabularies have.
+            Nothing is drawn at temperature 0, where every rule is the same.
         is_plain: no spelling of tokens that are not shared, no spelling anew: what there is to compare with.
     """
 
-    def __init__(self, bridge: VocabularyBridge, params: SamplingParams, *, is_plain: bool = False) -> None:
+    def __init__(
+        self, bridge: VocabularyBridge, params: SamplingParams, *, is_drawn: bool = False, is_plain: bool = False
+    ) -> None:
         self._bridge = bridge
-        self._lexicon = bridge.shared if is_plain else bridge.spelled
+        self.is_drawn = is_drawn and not params.is_greedy
+        self._lexicon = bridge.shared if is_plain or self.is_drawn else bridge.spelled
         self._params = params
-        self._noise = None if params.is_greedy else GumbelRows(params.seed, len(bridge.target))
+        self._proposing: Proposing | None = None
+        self._noise = None if params.is_greedy or self.is_drawn else GumbelRows(params.seed, len(bridge.target))
         self._noise_rows = torch.empty(0)
         self._is_respelled = not (is_plain or bridge.is_same)
         self._transcript: Transcript | None = None
@@ -92,8 +100,12 @@ class Session:
         """Whether the tree is as it will be."""
         return not self.pending_ids and self.growth.is_done
 
-    def check(self, committed_token_ids: Sequence[int]) -> None:
-        """Raises TokenOutOfVocabulary, EmptyContext; nothing has changed then."""
+    def check(self, committed_token_ids: Sequence[int], policy: TreePolicy) -> None:
+        """Raises TokenOutOfVocabulary, EmptyContext, BadParameter; nothing has changed then."""
+        if self.is_drawn and not isinstance(policy, TreeShape):
+            raise BadParameter(
+                "the rejection rule needs trees of fixed branching: which siblings are kept must not depend on them"
+            )
         if not self.is_open and not committed_token_ids:
             raise EmptyContext("the first message of a session must carry the context, at least one token")
         self._bridge.require_known(committed_token_ids)
@@ -172,14 +184,17 @@ class Session:
         self._proposing = Proposing(
             params=self._params,
             mask=self._lexicon.mask,
-            noise_rows=self._noise_in_drafter_order(),
-            is_other_vocabulary=not self._lexicon.is_same,
+            noise_rows=self._noise_in_drafter_order() if policy.depth > 0 else None,
+            is_other_vocabulary=not (self._lexicon.is_same or self.is_drawn),
             needs_values=not self._lexicon.is_same or not isinstance(policy, TreeShape),
+            draws=Draws(self._params.seed, self.num_committed) if self.is_drawn else None,
         )
 
     def ask(self, node: Node) -> Ask:
-        """What is wanted of a node that has been stepped."""
-        return Ask(self._proposing, node.depth, self.growth.num_children(node))
+        """What is wanted of a node that has been stepped; its tree was begun."""
+        if self._proposing is None:
+            raise RuntimeError("no tree was begun")
+        return Ask(self._proposing, node.depth, node.number, self.growth.num_children(node))
 
     def close(self, pool: StatePool) -> None:
         """Give everything back; closing twice, or before opening, does nothing."""

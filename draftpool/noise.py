@@ -9,7 +9,7 @@ E comes from Philox 4x32-10, a counter-based generator (Salmon et al., "Parallel
 as 1, 2, 3", SC 2011), so that every device computes the same value with no state to keep:
 
     key      (seed low 32 bits, seed high 32 bits)
-    counter  (token_id // 4, position, stream, 0)
+    counter  (token_id // 4, position, stream, 0), stream 0 for choices
     word x   output token_id % 4 of the block
     E        -log1p(-min((x + 0.5) / 2**32, 1 - 2**-24)), in float32
 
@@ -30,6 +30,9 @@ WordArray = npt.NDArray[np.uint32]
 
 CHOICE_STREAM = 0
 """The counter's third word for the noise of token choice; other uses of a request's seed take other streams."""
+
+DRAW_STREAM = 1
+"""For drafts that are drawn independently of the target's choices: the rejection rule's."""
 
 MAX_SEED = 2**64 - 1
 
@@ -70,13 +73,16 @@ def _multiply(words: WordArray, multiplier: np.uint64) -> tuple[WordArray, WordA
     return (product >> np.uint64(32)).astype(np.uint32), product.astype(np.uint32)
 
 
-def exponential_noise(seed: int, positions: Sequence[int], vocab_size: int) -> FloatArray:
+def exponential_noise(
+    seed: int, positions: Sequence[int], vocab_size: int, *, stream: int = CHOICE_STREAM, series: int = 0
+) -> FloatArray:
     """Rows of standard exponential noise.
 
     Args:
         seed: the request's seed, 0 to 2**64 - 1.
         positions: (P,) index of the chosen token in the sequence; the first token after a prompt of n tokens has n.
         vocab_size: V, of the target.
+        stream, series: the last two words of the counter.
 
     Returns:
         (P, V) float32, positive; entry (i, v) is E(seed, positions[i], v).
@@ -84,8 +90,8 @@ def exponential_noise(seed: int, positions: Sequence[int], vocab_size: int) -> F
     num_blocks = -(-vocab_size // 4)
     blocks = np.arange(num_blocks, dtype=np.uint32)[None, :]
     rows = np.asarray(positions, dtype=np.uint32)[:, None]
-    stream, spare = np.array(CHOICE_STREAM, dtype=np.uint32), np.array(0, dtype=np.uint32)
-    words = np.stack(philox_blocks(seed, (blocks, rows, stream, spare)), axis=-1)
+    rest = np.array(stream, dtype=np.uint32), np.array(series, dtype=np.uint32)
+    words = np.stack(philox_blocks(seed, (blocks, rows, *rest)), axis=-1)
     words = words.reshape(len(positions), 4 * num_blocks)[:, :vocab_size]
     uniform = (words.astype(np.float32) + np.float32(0.5)) * np.float32(2**-32)
     noise: FloatArray = -np.log1p(-np.minimum(uniform, _LARGEST_UNIFORM))

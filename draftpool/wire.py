@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from draftpool.errors import BadParameter, MalformedTree, Unsupported
 from draftpool.sampling import MAX_TOP_LOGPROBS, Grammar, SamplingParams
 from draftpool.tree import DraftTree, TreeShape
@@ -130,6 +132,27 @@ def require_coupled(rule: sampling_pb2.AcceptanceRule) -> None:
     """Raises Unsupported for the acceptance rules that this version only knows by name."""
     if rule not in (sampling_pb2.ACCEPTANCE_RULE_UNSPECIFIED, sampling_pb2.ACCEPTANCE_RULE_COUPLED):
         raise Unsupported("this server accepts drafts by the coupled rule only; leave acceptance_rule unset")
+
+
+def is_rejection(rule: sampling_pb2.AcceptanceRule) -> bool:
+    """Whether drafts are drawn, to be accepted by the rejection rule; coupled where nothing is said.
+
+    Raises:
+        Unsupported: a rule that this version does not know.
+    """
+    if rule == sampling_pb2.ACCEPTANCE_RULE_REJECTION:
+        return True
+    require_coupled(rule)
+    return False
+
+
+def rows_to_wire(rows: Sequence[Sequence[tuple[int, float]]]) -> tree_pb2.SparseRows:
+    """(token id, probability) of each row, flat."""
+    return tree_pb2.SparseRows(
+        row_lengths=map(len, rows),
+        token_ids=[token_id for row in rows for token_id, _ in row],
+        probs=[prob for row in rows for _, prob in row],
+    )
 
 
 def vocabulary_from_wire(message: vocabulary_pb2.Vocabulary) -> Vocabulary:

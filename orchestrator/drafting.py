@@ -20,7 +20,7 @@ from draftpool.sampling import SamplingParams
 from draftpool.tree import EMPTY_TREE, DraftTree
 from draftpool.tree_policy import TreePolicy
 from draftpool.v1 import drafter_pb2
-from draftpool.wire import sampling_to_wire, policy_to_wire, tree_from_wire
+from draftpool.wire import policy_to_wire, sampling_to_wire, tree_from_wire
 from orchestrator.fleet import Fleet, Target
 from orchestrator.model_stream import ModelStream
 from orchestrator.replicas import DrafterReplica, choose_replica

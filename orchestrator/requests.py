@@ -11,7 +11,7 @@ from draftpool.sampling import SamplingParams
 from draftpool.tree import NO_DRAFT
 from draftpool.tree_policy import TreePolicy
 from draftpool.v1 import generation_pb2
-from draftpool.wire import num_top_logprobs_from_wire, require_coupled, sampling_from_wire, policy_from_wire
+from draftpool.wire import num_top_logprobs_from_wire, policy_from_wire, require_coupled, sampling_from_wire
 from orchestrator.fleet import Target
 from orchestrator.generation import Limits
 

@@ -60,7 +60,8 @@ def generate(
     regex: Annotated[str | None, typer.Option(help="Answer with a text that this expression matches.")] = None,
     no_draft: Annotated[bool, typer.Option("--no-draft", help="Decode without drafting.")] = False,
     shape: Annotated[
-        str | None, typer.Option(help="Draft this tree every round, e.g. 3,2,2,1,1, or best 16x6.", show_default="learned")
+        str | None,
+        typer.Option(help="Draft this tree every round: 3,2,2,1,1, or best 16x6.", show_default="learned"),
     ] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Say where the time went.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line for every event.")] = False,

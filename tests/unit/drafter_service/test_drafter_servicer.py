@@ -26,6 +26,7 @@ from draftpool.rpc.interceptors import MannersInterceptor
 from draftpool.rpc.status import from_rpc_error
 from draftpool.sampling import SamplingParams
 from draftpool.tree import TreeShape
+from draftpool.tree_policy import BestFirst
 from draftpool.v1 import drafter_pb2, drafter_pb2_grpc, sampling_pb2
 from draftpool.vocabulary import Vocabulary
 
@@ -131,8 +132,8 @@ async def test_a_bad_message_gets_a_precise_error(stub: Stub, registered: str) -
     no_seed = _opening(registered)
     no_seed.session.sampling.temperature = 1
     no_seed.session.sampling.ClearField("seed")
-    rejection = _opening(registered)
-    rejection.session.acceptance_rule = sampling_pb2.ACCEPTANCE_RULE_REJECTION
+    unknown_rule = _opening(registered)
+    unknown_rule.session.acceptance_rule = 99
     for requests, error_class in (
         ([_opening("nobody's")], UnknownVocabulary),
         ([_later([5])], BrokenProtocol),
@@ -141,7 +142,7 @@ async def test_a_bad_message_gets_a_precise_error(stub: Stub, registered: str) -
         ([_opening(registered, [400])], TokenOutOfVocabulary),
         ([_opening(registered, shape=TreeShape((65,)))], BadParameter),
         ([no_seed], BadParameter),
-        ([rejection], Unsupported),
+        ([unknown_rule], Unsupported),
     ):
         assert type(await _error_of(stub, *requests)) is error_class
 
@@ -194,3 +195,46 @@ def test_settings_come_from_the_environment_and_unknown_ones_are_errors(monkeypa
     assert DrafterSettings().display_name == "mamba-130m-hf"
     with pytest.raises(ValueError, match="sessions_max"):
         DrafterSettings(sessions_max=3)
+
+
+async def test_for_the_rejection_rule_every_inner_node_says_what_its_children_were_drawn_from(
+    stub: Stub, registered: str, other_bridge: Any
+) -> None:
+    opening = _opening(registered, temperature=0.9, seed=3)
+    opening.session.acceptance_rule = sampling_pb2.ACCEPTANCE_RULE_REJECTION
+    call = stub.Draft()
+    await call.write(opening)
+    reply = await call.read()
+    tree = wire.tree_from_wire(reply.tree)
+    rows = reply.draft_probs
+    assert len(rows.row_lengths) == tree.num_nodes + 1
+    assert sum(rows.row_lengths) == len(rows.token_ids) == len(rows.probs)
+    start = 0
+    for parent, length in zip(range(-1, tree.num_nodes), rows.row_lengths, strict=True):
+        children = {tree.token_ids[node] for node in range(tree.num_nodes) if tree.parents[node] == parent}
+        own = slice(start, start + length)
+        assert children <= set(rows.token_ids[own])
+        assert not children or sum(rows.probs[own]) == pytest.approx(1, abs=1e-5)
+        assert bool(children) == bool(length)
+        start += length
+    call.cancel()
+
+
+async def test_best_first_trees_are_refused_for_the_rejection_rule(stub: Stub, registered: str) -> None:
+    opening = _opening(registered, temperature=0.9, seed=3)
+    opening.session.acceptance_rule = sampling_pb2.ACCEPTANCE_RULE_REJECTION
+    opening.policy.CopyFrom(wire.policy_to_wire(BestFirst(8, 4)))
+    error = await _error_of(stub, opening)
+    assert isinstance(error, BadParameter)
+    assert "fixed branching" in error.message
+
+
+async def test_best_first_trees_keep_their_budget(stub: Stub, registered: str) -> None:
+    opening = _opening(registered, temperature=0.9, seed=3)
+    opening.policy.CopyFrom(wire.policy_to_wire(BestFirst(8, 4)))
+    call = stub.Draft()
+    await call.write(opening)
+    tree = wire.tree_from_wire((await call.read()).tree)
+    assert 0 < tree.num_nodes <= 8
+    assert tree.depth <= 4
+    call.cancel()
