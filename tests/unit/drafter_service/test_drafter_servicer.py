@@ -198,7 +198,7 @@ def test_settings_come_from_the_environment_and_unknown_ones_are_errors(monkeypa
 
 
 async def test_for_the_rejection_rule_every_inner_node_says_what_its_children_were_drawn_from(
-    stub: Stub, registered: str, other_bridge: Any
+    stub: Stub, registered: str
 ) -> None:
     opening = _opening(registered, temperature=0.9, seed=3)
     opening.session.acceptance_rule = sampling_pb2.ACCEPTANCE_RULE_REJECTION
