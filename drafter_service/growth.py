@@ -32,9 +32,6 @@ _MAX_MERGED_NODES = 3
 _MAX_FRONTIER = 8
 """Nodes of a best-first tree that are stepped at once: wider levels cost more than they bring."""
 
-_MIN_LOG_VALUE = log(0.02)
-"""A node reached less often is a leaf: what could follow it does not pay for its step."""
-
 GumbelNoise = Callable[[int, int], float]
 """(depth below the root of the token's parent, target token id) to -log E; 0 when greedy."""
 
@@ -212,7 +209,8 @@ class TreeGrowth:
     def _is_worth_stepping(self, node: Node) -> bool:
         if node.slot is not None or node.drafter_id is None or node.depth >= self.policy.depth:
             return False
-        return isinstance(self.policy, TreeShape) or node.log_value > _MIN_LOG_VALUE
+        # What follows a node that is reached less often than that is hardly among the best.
+        return isinstance(self.policy, TreeShape) or node.log_value > -log(self.policy.max_nodes + 1)
 
     def _add_spelled(self, node: Node, candidate: Candidate, log_value: float) -> None:
         """The target's tokens for one drafter token: a child or, where the target spells it, a chain below a child."""
