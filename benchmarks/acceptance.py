@@ -39,7 +39,7 @@ RIVALS: Sequence[tuple[TreePolicy, TreePolicy]] = (
     (PAPER, BestFirst(16, 6)),
     (PAPER, BestFirst(45, 8)),
 )
-"""A fixed tree, and a best-first one of as many nodes and levels; the last two with fewer nodes, and with more levels."""
+"""A fixed tree, and a best-first one of as many nodes and levels; the last two with fewer nodes and more levels."""
 
 console = Console(width=120)
 app = typer.Typer(add_completion=False)
