@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from drafter_service.expand import grow_trees
-from drafter_service.mamba import Mamba1
+from drafter_service.recurrent_model import RecurrentModel
 from drafter_service.session import Session
 from drafter_service.state_pool import StatePool
 from draftpool.engine_thread import Job
@@ -49,7 +49,9 @@ class DraftJob(Job[DraftResult]):
 class DrafterEngine:
     """Owns the model's pool; used by one thread, see `draftpool.engine_thread`."""
 
-    def __init__(self, model: Mamba1, pool: StatePool, *, max_tree_nodes: int, prefill_chunk_tokens: int) -> None:
+    def __init__(
+        self, model: RecurrentModel, pool: StatePool, *, max_tree_nodes: int, prefill_chunk_tokens: int
+    ) -> None:
         self._model = model
         self._max_tree_nodes = max_tree_nodes
         self._prefill_chunk_tokens = prefill_chunk_tokens

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import torch
 
-from drafter_service.mamba import Mamba1
+from drafter_service.recurrent_model import RecurrentModel
 from drafter_service.session import Session
 from drafter_service.state_pool import StatePool
 
 
-def grow_trees(model: Mamba1, pool: StatePool, sessions: Sequence[Session]) -> int:
+def grow_trees(model: RecurrentModel, pool: StatePool, sessions: Sequence[Session]) -> int:
     """Grow the tree that each session has begun, up to its shape or the pool's room.
 
     The first level comes from the root's logits, for which the last committed token is stepped; then each
@@ -33,7 +33,7 @@ def grow_trees(model: Mamba1, pool: StatePool, sessions: Sequence[Session]) -> i
     return num_steps
 
 
-def _step_roots(model: Mamba1, sessions: Sequence[Session]) -> int:
+def _step_roots(model: RecurrentModel, sessions: Sequence[Session]) -> int:
     """Feed the last pending token of every session that has one, in place."""
     behind = [session for session in sessions if session.pending_ids]
     if not behind:
@@ -61,7 +61,7 @@ def _with_room(pool: StatePool, sessions: Sequence[Session]) -> list[Session]:
     return growing
 
 
-def _step_frontiers(model: Mamba1, sessions: Sequence[Session]) -> None:
+def _step_frontiers(model: RecurrentModel, sessions: Sequence[Session]) -> None:
     """Step the frontiers of all sessions in one batch and give every session its next level."""
     token_ids: list[int] = []
     parent_slots: list[int] = []

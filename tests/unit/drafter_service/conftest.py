@@ -12,7 +12,7 @@ from transformers import MambaConfig, MambaForCausalLM
 
 from drafter_service.bridge import Speller, VocabularyBridge
 from drafter_service.engine import DrafterEngine, DraftJob
-from drafter_service.mamba import Mamba1
+from drafter_service.recurrent_model import RecurrentModel
 from drafter_service.session import Session
 from drafter_service.state_pool import StatePool
 from drafter_service.weights import load_mamba
@@ -69,8 +69,8 @@ def reference(checkpoint: Path) -> MambaForCausalLM:
 
 
 @pytest.fixture
-def model(checkpoint: Path) -> Mamba1:
-    return Mamba1(load_mamba(str(checkpoint), dtype=torch.float32, device="cpu"), num_slots=64)
+def model(checkpoint: Path) -> RecurrentModel:
+    return RecurrentModel(load_mamba(str(checkpoint), dtype=torch.float32, device="cpu"), num_slots=64)
 
 
 @pytest.fixture(scope="session")
@@ -112,7 +112,7 @@ def make_engine(checkpoint: Path) -> EngineMaker:
 
     def make(*, num_slots: int = 128, max_sessions: int = 8, prefill_chunk_tokens: int = 256) -> DrafterEngine:
         return DrafterEngine(
-            Mamba1(weights, num_slots),
+            RecurrentModel(weights, num_slots),
             StatePool(num_slots, max_sessions),
             max_tree_nodes=64,
             prefill_chunk_tokens=prefill_chunk_tokens,

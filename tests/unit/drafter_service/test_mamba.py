@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import MambaForCausalLM
 
-from drafter_service.mamba import Mamba1
+from drafter_service.recurrent_model import RecurrentModel
 from drafter_service.weights import load_mamba
 from draftpool.errors import ModelNotServable
 
@@ -21,7 +21,7 @@ def expected(reference: MambaForCausalLM) -> torch.Tensor:
     return logits
 
 
-def test_steps_give_the_logits_of_transformers(model: Mamba1, expected: torch.Tensor) -> None:
+def test_steps_give_the_logits_of_transformers(model: RecurrentModel, expected: torch.Tensor) -> None:
     model.reset(0)
     logits = torch.cat([model.step([token], [0], [0]) for token in TOKENS[:30]])
     torch.testing.assert_close(logits, expected[:30], **TOLERANCE)
@@ -29,7 +29,7 @@ def test_steps_give_the_logits_of_transformers(model: Mamba1, expected: torch.Te
 
 @pytest.mark.parametrize("cuts", [[], [1], [2, 3], [64], [5, 6, 100], [149]])
 def test_prefill_gives_the_logits_of_transformers_however_it_is_cut(
-    model: Mamba1, expected: torch.Tensor, cuts: list[int]
+    model: RecurrentModel, expected: torch.Tensor, cuts: list[int]
 ) -> None:
     model.reset(0)
     bounds = [0, *cuts, len(TOKENS) - 1]
@@ -38,7 +38,7 @@ def test_prefill_gives_the_logits_of_transformers_however_it_is_cut(
     torch.testing.assert_close(model.step(TOKENS[-1:], [0], [0])[0], expected[-1], **TOLERANCE)
 
 
-def test_prefill_leaves_the_state_that_steps_leave(model: Mamba1) -> None:
+def test_prefill_leaves_the_state_that_steps_leave(model: RecurrentModel) -> None:
     model.reset(0)
     model.reset(1)
     model.prefill(TOKENS, 0)
@@ -47,7 +47,7 @@ def test_prefill_leaves_the_state_that_steps_leave(model: Mamba1) -> None:
     torch.testing.assert_close(model.state(0), model.state(1), **TOLERANCE)
 
 
-def test_children_start_from_their_parent_and_leave_it_as_it_was(model: Mamba1) -> None:
+def test_children_start_from_their_parent_and_leave_it_as_it_was(model: RecurrentModel) -> None:
     model.reset(0)
     model.prefill(TOKENS[:10], 0)
     parent = model.state(0)
@@ -60,7 +60,7 @@ def test_children_start_from_their_parent_and_leave_it_as_it_was(model: Mamba1) 
         torch.testing.assert_close(model.state(1 + token), model.state(50), **TOLERANCE)
 
 
-def test_a_reset_slot_remembers_nothing(model: Mamba1) -> None:
+def test_a_reset_slot_remembers_nothing(model: RecurrentModel) -> None:
     model.reset(0)
     first = model.step([5], [0], [0])
     model.prefill(TOKENS, 0)
@@ -71,8 +71,8 @@ def test_a_reset_slot_remembers_nothing(model: Mamba1) -> None:
 def test_bfloat16_matrices_stay_close_to_float32(
     checkpoint: Path, expected: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("drafter_service.weights._BFLOAT16_MIN_WEIGHTS", 0)
-    model = Mamba1(load_mamba(str(checkpoint), dtype=torch.bfloat16, device="cpu"), num_slots=1)
+    monkeypatch.setattr("drafter_service.projection._BFLOAT16_MIN_WEIGHTS", 0)
+    model = RecurrentModel(load_mamba(str(checkpoint), dtype=torch.bfloat16, device="cpu"), num_slots=1)
     model.reset(0)
     model.prefill(TOKENS[:-1], 0)
     logits = model.step(TOKENS[-1:], [0], [0])

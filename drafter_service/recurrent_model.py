@@ -1,0 +1,122 @@
+"""A recurrent model for tree drafting: states live in slots, children start from their parent's state by index.
+
+What Mamba-1 and Mamba-2 share stands here; what differs are their mixers.
+
+Glossary: n rows of a batch, T tokens of a chunk, V vocabulary.
+
+Source: states in a tree, "Mamba Drafters for Speculative Decoding", arXiv:2506.01206.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from drafter_service.slot_store import SlotStore
+from drafter_service.weights import RecurrentWeights
+
+_MAX_ROWS = 32
+"""Rows computed at once; wider batches gain nothing and leave the cache."""
+
+_MAX_PREFILL_TOKENS = 256
+"""Tokens prefilled at once; bounds the buffers and fills the matrix products."""
+
+
+class RecurrentModel:
+    """Computes on slots that somebody else hands out; used by one thread.
+
+    Args:
+        num_slots: each as large as one text's state.
+        state_dtype: that slots are kept in; arithmetic is float32 always.
+    """
+
+    def __init__(self, weights: RecurrentWeights, num_slots: int, *, state_dtype: torch.dtype = torch.float32) -> None:
+        self._weights = weights
+        self._state_dtype = state_dtype
+        self._layout = weights.mixers[0].layout
+        self._slots = SlotStore(
+            self._layout,
+            num_layers=len(weights.mixers),
+            num_slots=num_slots,
+            max_rows=_MAX_ROWS,
+            dtype=state_dtype,
+            device=self.device,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return self._weights.embedding.device
+
+    @property
+    def vocab_size(self) -> int:
+        return self._weights.vocab_size
+
+    @property
+    def num_parameters(self) -> int:
+        return self._weights.num_parameters
+
+    @property
+    def num_slots(self) -> int:
+        return self._slots.num_slots
+
+    @property
+    def slot_bytes(self) -> int:
+        return self._weights.slot_bytes(self._state_dtype)
+
+    def reset(self, slot: int) -> None:
+        """Make a slot the state before any token."""
+        for layer, mixer in enumerate(self._weights.mixers):
+            row = torch.zeros(1, self._layout.num_numbers, device=self.device)
+            self._layout.window(row)[:, 1:] = mixer.convolution.bias
+            self._slots.write(layer, slot, row)
+
+    def state(self, slot: int) -> Tensor:
+        """(layers, numbers): a copy of what a slot remembers, float32."""
+        rows = torch.cat([self._slots.read(layer, slot) for layer in range(len(self._weights.mixers))])
+        return rows[:, self._layout.conv_width :].clone()  # without the convolution's latest output
+
+    @torch.inference_mode()
+    def step(self, token_ids: Sequence[int], parent_slots: Sequence[int], child_slots: Sequence[int]) -> Tensor:
+        """Feed one token to each of n states.
+
+        Args:
+            token_ids: n drafter token ids.
+            parent_slots: n slots to start from; they may repeat.
+            child_slots: n different slots to leave the new states in; one may be its own parent, no other row's.
+
+        Returns:
+            (n, V) float32 logits of the token after each.
+        """
+        if len(token_ids) <= _MAX_ROWS:
+            return self._step(token_ids, parent_slots, child_slots)
+        pieces = (slice(start, start + _MAX_ROWS) for start in range(0, len(token_ids), _MAX_ROWS))
+        return torch.cat([self._step(token_ids[rows], parent_slots[rows], child_slots[rows]) for rows in pieces])
+
+    def _step(self, token_ids: Sequence[int], parent_slots: Sequence[int], child_slots: Sequence[int]) -> Tensor:
+        norm, slots = self._weights.norm, self._slots
+        parents = self._indices(parent_slots)
+        hidden = F.embedding(self._indices(token_ids), self._weights.embedding)
+        for layer, mixer in enumerate(self._weights.mixers):
+            hidden = mixer.step(hidden, norm(hidden), slots.gather(layer, parents))
+            slots.scatter(layer, child_slots)
+        return self._weights.head(norm(hidden))
+
+    @torch.inference_mode()
+    def prefill(self, token_ids: Sequence[int], slot: int) -> None:
+        """Feed T tokens to one state, in place; all but the recurrence runs in parallel over time."""
+        for start in range(0, len(token_ids), _MAX_PREFILL_TOKENS):
+            self._prefill(token_ids[start : start + _MAX_PREFILL_TOKENS], slot)
+
+    def _prefill(self, token_ids: Sequence[int], slot: int) -> None:
+        hidden = F.embedding(self._indices(token_ids), self._weights.embedding)
+        for layer, mixer in enumerate(self._weights.mixers):
+            row = self._slots.read(layer, slot)
+            window, state = self._layout.window(row)[0], self._layout.state(row)[0]
+            hidden = mixer.prefill(hidden, self._weights.norm(hidden), window, state)
+            self._slots.write(layer, slot, row)
+
+    def _indices(self, values: Sequence[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.int64, device=self.device)
