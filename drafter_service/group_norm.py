@@ -33,5 +33,5 @@ class GroupNorm:
         """(n, G * width) to the same."""
         if self.num_groups == 1:
             return rows / torch.hypot(torch.linalg.vector_norm(rows, dim=1, keepdim=True), self.floor)
-        groups = rows.unflatten(1, (self.num_groups, self.group_width))
+        groups = rows.view(-1, self.num_groups, self.group_width)
         return (groups / torch.hypot(torch.linalg.vector_norm(groups, dim=2, keepdim=True), self.floor)).flatten(1)

@@ -71,7 +71,8 @@ class Mamba1Mixer:
         """The input-dependent parameters: time step (n, D), B (n, S) and C (n, S)."""
         selected = self.select(inputs)
         state_size = self.log2_decay.shape[0]
-        low_rank, drive, readout = selected.split([selected.shape[1] - 2 * state_size, state_size, state_size], dim=1)
+        sizes = [selected.shape[1] - 2 * state_size, state_size, state_size]
+        low_rank, drive, readout = torch.split(selected, sizes, dim=1)
         return F.softplus(self.time_step(low_rank)), drive, readout
 
     def _gated(self, hidden: Tensor, inputs: Tensor, gate: Tensor, read: Tensor) -> Tensor:

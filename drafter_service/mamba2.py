@@ -78,18 +78,18 @@ class Mamba2Mixer:
     def _projected(self, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gate (n, D), the convolution's input (n, C), time step (n, H)."""
         sizes = [len(self.skip), self.convolution.width, len(self.log2_decay)]
-        gate, conv_input, time_step = self.project_in(normed).split(sizes, dim=1)
+        gate, conv_input, time_step = torch.split(self.project_in(normed), sizes, dim=1)
         time_step = F.softplus(time_step + self.time_step_bias)
         return gate, conv_input, time_step if self.time_step_limits is None else time_step.clamp(*self.time_step_limits)
 
     def _selected(self, convolved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The recurrence's input (n, D), B and C (n, G, S)."""
         num_groups = self.norm.num_groups
-        inputs, drive, readout = convolved.split(
-            [len(self.skip), num_groups * self.state_size, num_groups * self.state_size], dim=1
+        inputs, drive, readout = torch.split(
+            convolved, [len(self.skip), num_groups * self.state_size, num_groups * self.state_size], dim=1
         )
-        shape = (num_groups, self.state_size)
-        return inputs, drive.unflatten(1, shape), readout.unflatten(1, shape)
+        shape = (-1, num_groups, self.state_size)
+        return inputs, drive.view(shape), readout.view(shape)
 
     def _by_channel(self, by_head: Tensor) -> Tensor:
         """(n, H) to (n, D): a head's number for each of its channels."""
@@ -98,7 +98,7 @@ class Mamba2Mixer:
 
     def _grouped(self, by_channel: Tensor) -> Tensor:
         """(n, D) to (n, G, 1, D / G)."""
-        return by_channel.unflatten(1, (self.norm.num_groups, 1, self.norm.group_width))
+        return by_channel.view(-1, self.norm.num_groups, 1, self.norm.group_width)
 
     def _gated(self, hidden: Tensor, inputs: Tensor, gate: Tensor, read: Tensor) -> Tensor:
         """The layer's end: skip connection, gate, norm, projection, residual."""

@@ -23,7 +23,11 @@ _NORM_EPS = 1e-5
 _ARCHITECTURES: dict[str, Architecture] = {"Mamba1": "mamba", "Mamba2": "mamba2"}
 
 _PLAIN_OPTIONS = frozenset(
-    ["layer", "d_state", "d_conv", "expand", "conv_bias", "bias", "dt_rank", "dt_min", "dt_max", "dt_init", "dt_scale", "dt_init_floor", "use_fast_path", "headdim", "ngroups", "A_init_range", "D_has_hdim", "dt_limit", "conv_init", "chunk_size", "use_mem_eff_path"]
+    (
+        *("layer", "d_state", "d_conv", "expand", "conv_bias", "bias", "dt_rank", "use_fast_path"),
+        *("dt_min", "dt_max", "dt_init", "dt_scale", "dt_init_floor", "A_init_range", "conv_init"),
+        *("headdim", "ngroups", "D_has_hdim", "dt_limit", "chunk_size", "use_mem_eff_path"),
+    )
 )
 """Of `ssm_cfg`: they show in the tensors' shapes, are read below, or only matter to training."""
 

@@ -18,7 +18,7 @@ class DrafterSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="DRAFTPOOL_DRAFTER_", frozen=True, extra="forbid")
 
     model: str = Field(
-        description="Mamba-1 or Mamba-2 checkpoint, in the layout of Hugging Face or of mamba_ssm: a folder or a hub id."
+        description="Mamba-1 or Mamba-2 checkpoint, in Hugging Face's or mamba_ssm's layout: a folder or a hub id."
     )
     tokenizer: str | None = Field(
         None, description="Folder or hub id with the model's `tokenizer.json`. The model itself without."

@@ -34,11 +34,11 @@ class SlotLayout:
 
     def window(self, rows: Tensor) -> Tensor:
         """(n, numbers) to a view (n, K, C)."""
-        return rows[:, : self.conv_window * self.conv_width].unflatten(1, (self.conv_window, self.conv_width))
+        return rows[:, : self.conv_window * self.conv_width].view(-1, self.conv_window, self.conv_width)
 
     def state(self, rows: Tensor) -> Tensor:
         """(n, numbers) to a view (n, *state_shape)."""
-        return rows[:, self.conv_window * self.conv_width :].unflatten(1, self.state_shape)
+        return rows[:, self.conv_window * self.conv_width :].view(-1, *self.state_shape)
 
 
 @dataclass(frozen=True)

@@ -55,16 +55,16 @@ def scan_heads(inputs: HeadInputs, state: Tensor) -> Tensor:
 
 def _scan_chunk(inputs: HeadInputs, state: Tensor) -> Tensor:
     num_tokens, num_heads = inputs.log2_decay.shape
-    num_groups, state_size, group_width = state.shape
+    num_groups, _, group_width = state.shape
     heads_of_group = num_heads // num_groups
     weighted = inputs.weighted.view(num_tokens, num_heads, -1)  # (Q, H, P)
     drive, readout = inputs.drive.transpose(0, 1), inputs.readout.transpose(0, 1)  # (G, Q, S)
     decayed = inputs.log2_decay.cumsum(0)  # (Q, H): since the chunk began, the token's own step included
 
-    # Earlier tokens of the chunk: (H, Q, Q) weights. Later ones would grow without bound; tril removes the ones left.
+    # Earlier tokens of the chunk: (H, Q, Q) weights. What later ones would be is kept finite, then removed.
     between = (decayed.T[:, :, None] - decayed.T[:, None, :]).clamp_(max=0).exp2_()
     alike = torch.bmm(readout, drive.transpose(1, 2))  # (G, Q, Q)
-    between.unflatten(0, (num_groups, heads_of_group)).mul_(alike[:, None])
+    between.view(num_groups, heads_of_group, num_tokens, num_tokens).mul_(alike[:, None])
     read = torch.bmm(between.tril_(), weighted.transpose(0, 1)).transpose(0, 1)  # (Q, H, P)
 
     # What came before the chunk.
@@ -74,6 +74,8 @@ def _scan_chunk(inputs: HeadInputs, state: Tensor) -> Tensor:
     # The state after the chunk.
     left = torch.exp2(decayed[-1] - decayed)  # (Q, H)
     kept = (weighted * left[:, :, None]).view(num_tokens, num_groups, group_width).transpose(0, 1)
-    state.unflatten(2, (heads_of_group, -1)).mul_(decayed[-1].exp2().view(num_groups, 1, heads_of_group, 1))
+    state.view(num_groups, -1, heads_of_group, weighted.shape[2]).mul_(
+        decayed[-1].exp2().view(num_groups, 1, heads_of_group, 1)
+    )
     state.baddbmm_(drive.transpose(1, 2), kept)
     return read.reshape(num_tokens, -1)
