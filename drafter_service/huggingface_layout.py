@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from drafter_service.checkpoint import Architecture, Checkpoint, unlimited
@@ -19,9 +20,11 @@ def read_huggingface_checkpoint(model: str) -> Checkpoint:
     try:
         config = AutoConfig.from_pretrained(model)
         architecture = _architecture(model, config)
-        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    except (OSError, ValueError) as error:
+        loaded, info = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
+    except (OSError, RuntimeError, StrictDataclassError, ValueError) as error:
         raise ModelNotServable(f"cannot read a model from {model!r}: {error}") from error
+    if info["missing_keys"]:  # transformers would go on with random numbers
+        raise ModelNotServable(f"{model!r} is no {architecture} checkpoint: it lacks {min(info['missing_keys'])!r}")
     limits = _limits(config)
     return Checkpoint(
         name=model,

@@ -78,6 +78,20 @@ def test_variants_that_are_not_built_are_refused_by_name(tmp_path: Path, changes
         load(tmp_path)
 
 
+def test_transformers_does_not_make_up_what_is_missing(tmp_path: Path) -> None:
+    random_model(MAMBA2).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+    with pytest.raises(ModelNotServable, match=r"lacks 'backbone\.layers\.2\."):
+        load(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_heads": 5}))
+    with pytest.raises(ModelNotServable, match="Inconsistent configuration"):
+        load(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config | {"state_size": 16}))
+    with pytest.raises(ModelNotServable, match="cannot read"):
+        load(tmp_path)
+
+
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     write_original(random_model(MAMBA2), tmp_path)
     (tmp_path / "pytorch_model.bin").unlink()
