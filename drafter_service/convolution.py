@@ -6,6 +6,7 @@ Glossary: n rows of a batch, T tokens, K convolution window, C channels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -36,10 +37,18 @@ class Convolution:
     def width(self) -> int:
         return self.taps.shape[1]
 
+    @cached_property
+    def _taps_but_last(self) -> Tensor:
+        return self.taps[:-1]
+
+    @cached_property
+    def _last_tap(self) -> Tensor:
+        return self.taps[-1]
+
     def step(self, inputs: Tensor, views: StepViews) -> Tensor:
-        """(n, C) to (n, C), a view that the next step overwrites; writes the children's windows."""
-        torch.addcmul(views.parent_window, inputs[:, None], self.taps[:-1], out=views.child_window)
-        torch.addcmul(self.bias, inputs, self.taps[-1], out=views.child_newest)
+        """(n, 1, C) to (n, C), a view that the next step overwrites; writes the children's windows."""
+        torch.addcmul(views.parent_window, inputs, self._taps_but_last, out=views.child_window)
+        torch.addcmul(self.bias, inputs, self._last_tap, out=views.child_newest)
         return views.conv_output
 
     def over_time(self, inputs: Tensor, window: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from drafter_service.convolution import Convolution
+from drafter_service.mamba1_buffers import Mamba1Buffers
 from drafter_service.projection import Projection
 from drafter_service.selective_scan import SelectiveScan
 from drafter_service.slot_layout import SlotLayout, StepViews
@@ -36,7 +37,8 @@ class Mamba1Mixer:
         log2_decay: (S, D), negative: the state decays by 2 ** (time step * log2_decay).
         skip: (D,).
         project_out: D to d_model.
-        scan: over time, with the model's buffers.
+        buffers: of a step, the same for all layers.
+        scan: over time, the same for all layers.
     """
 
     project_in: Projection
@@ -46,6 +48,7 @@ class Mamba1Mixer:
     log2_decay: Tensor
     skip: Tensor
     project_out: Projection
+    buffers: Mamba1Buffers
     scan: SelectiveScan
 
     @property
@@ -53,12 +56,16 @@ class Mamba1Mixer:
         return SlotLayout(self.convolution.window, self.convolution.width, tuple(self.log2_decay.shape))
 
     def step(self, hidden: Tensor, normed: Tensor, views: StepViews) -> Tensor:
-        conv_input, gate = self.project_in(normed).chunk(2, dim=1)
-        inputs = F.silu(self.convolution.step(conv_input, views))
-        time_step, drive, readout = self._selected(inputs)
+        space = self.buffers.of(normed.shape[0])
+        self.project_in.into(space.projected, normed)
+        inputs = F.silu(self.convolution.step(space.conv_row, views))
+        self.select.into(space.selected, inputs)
+        time_step = F.softplus(self.time_step(space.low_rank))
         state = torch.mul(time_step[:, None], self.log2_decay, out=views.child_state)
-        state.exp2_().mul_(views.parent_state).addcmul_(drive[:, :, None], (time_step * inputs)[:, None])
-        return self._gated(hidden, inputs, gate, torch.bmm(readout[:, None], state)[:, 0])
+        torch.mul(time_step, inputs, out=space.weighted)
+        state.exp2_().mul_(views.parent_state).addcmul_(space.drive, space.weighted_row)
+        torch.bmm(space.readout, state, out=space.read_row)
+        return self._gated(hidden, inputs, space.gate, space.read)
 
     def prefill(self, hidden: Tensor, normed: Tensor, window: Tensor, state: Tensor) -> Tensor:
         conv_input, gate = self.project_in(normed).chunk(2, dim=1)

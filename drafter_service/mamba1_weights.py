@@ -9,6 +9,7 @@ import torch
 from drafter_service.checkpoint import Checkpoint, LayerTensors
 from drafter_service.convolution_weights import convolution_of
 from drafter_service.mamba1 import Mamba1Mixer
+from drafter_service.mamba1_buffers import Mamba1Buffers
 from drafter_service.projection import projection
 from drafter_service.selective_scan import SelectiveScan
 
@@ -16,12 +17,14 @@ from drafter_service.selective_scan import SelectiveScan
 def mamba1_mixers(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> tuple[Mamba1Mixer, ...]:
     """Raises ModelNotServable: a tensor is missing."""
     width, state_size = checkpoint.tensor("backbone.layers.0.mixer.A_log", "cpu").shape
+    time_step_rank = checkpoint.tensor("backbone.layers.0.mixer.dt_proj.weight", "cpu").shape[1]
+    buffers = Mamba1Buffers(width, state_size, time_step_rank, device)
     scan = SelectiveScan(state_size, width, device)
     layers = (checkpoint.layer(index, device) for index in range(checkpoint.num_layers))
-    return tuple(_mixer(tensors, scan, dtype) for tensors in layers)
+    return tuple(_mixer(tensors, buffers, scan, dtype) for tensors in layers)
 
 
-def _mixer(tensors: LayerTensors, scan: SelectiveScan, dtype: torch.dtype) -> Mamba1Mixer:
+def _mixer(tensors: LayerTensors, buffers: Mamba1Buffers, scan: SelectiveScan, dtype: torch.dtype) -> Mamba1Mixer:
     norm_weight = tensors["norm.weight"]
     return Mamba1Mixer(
         project_in=projection(
@@ -35,5 +38,6 @@ def _mixer(tensors: LayerTensors, scan: SelectiveScan, dtype: torch.dtype) -> Ma
         log2_decay=-tensors["mixer.A_log"].exp().T.contiguous() * math.log2(math.e),
         skip=tensors["mixer.D"],
         project_out=projection(tensors["mixer.out_proj.weight"], tensors.get("mixer.out_proj.bias"), dtype),
+        buffers=buffers,
         scan=scan,
     )

@@ -60,7 +60,7 @@ class Mamba2Mixer:
 
     def step(self, hidden: Tensor, normed: Tensor, views: StepViews) -> Tensor:
         gate, conv_input, time_step = self._projected(normed)
-        inputs, drive, readout = self._selected(F.silu(self.convolution.step(conv_input, views)))
+        inputs, drive, readout = self._selected(F.silu(self.convolution.step(conv_input[:, None], views)))
         decay = torch.exp2(time_step * self.log2_decay)
         weighted = inputs * self._by_channel(time_step)
         state = torch.mul(views.parent_state, self._grouped(self._by_channel(decay)), out=views.child_state)

@@ -49,7 +49,7 @@ class StepViews:
         parent_window: (n, K - 1, C), rows 1 .. K - 1.
         parent_state: (n, *state_shape).
         child_window: (n, K - 1, C), rows 0 .. K - 2: the parent's, one step on.
-        child_newest: (n, C), row K - 1.
+        child_newest: (n, 1, C), row K - 1.
         child_state: (n, *state_shape).
         conv_output: (n, C), row 0.
     """
@@ -69,7 +69,7 @@ class StepViews:
             parent_window=layout.window(parents)[:, 1:],
             parent_state=layout.state(parents),
             child_window=window[:, :-1],
-            child_newest=window[:, -1],
+            child_newest=window[:, -1:],
             child_state=layout.state(children),
             conv_output=window[:, 0],
         )
