@@ -18,9 +18,9 @@ _ARCHITECTURES: dict[str, Architecture] = {"mamba": "mamba", "mamba2": "mamba2"}
 def read_huggingface_checkpoint(model: str) -> Checkpoint:
     """Raises ModelNotServable: not a Mamba, a variant that is not built here, or files that cannot be read."""
     try:
-        config = AutoConfig.from_pretrained(model)
+        config: Any = AutoConfig.from_pretrained(model)
         architecture = _architecture(model, config)
-        loaded, info = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
+        loaded, info = _load(model)
     except (OSError, RuntimeError, StrictDataclassError, ValueError) as error:
         raise ModelNotServable(f"cannot read a model from {model!r}: {error}") from error
     if info["missing_keys"]:  # transformers would go on with random numbers
@@ -38,6 +38,14 @@ def read_huggingface_checkpoint(model: str) -> Checkpoint:
         num_parameters=loaded.num_parameters(),
         tensors=loaded.state_dict(),
     )
+
+
+def _load(model: str) -> tuple[Any, dict[str, set[str]]]:
+    """The model, and what transformers says of loading it."""
+    loaded: tuple[Any, dict[str, set[str]]] = AutoModelForCausalLM.from_pretrained(
+        model, dtype=torch.float32, output_loading_info=True
+    )
+    return loaded
 
 
 def _architecture(model: str, config: Any) -> Architecture:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from drafter_service.convolution import Convolution
 from drafter_service.group_norm import GroupNorm
+from drafter_service.mamba2_buffers import Mamba2Buffers, Mamba2Shape
 from drafter_service.projection import Projection
 from drafter_service.slot_layout import SlotLayout, StepViews
 from drafter_service.state_space_duality import HeadInputs, scan_heads
@@ -39,7 +40,8 @@ class Mamba2Mixer:
         skip: (D,).
         norm: of the gated output.
         project_out: D to d_model.
-        state_size: S.
+        shape: the sizes of all this.
+        buffers: of a step, the same for all layers.
     """
 
     project_in: Projection
@@ -50,55 +52,47 @@ class Mamba2Mixer:
     skip: Tensor
     norm: GroupNorm
     project_out: Projection
-    state_size: int
+    shape: Mamba2Shape
+    buffers: Mamba2Buffers
 
     @property
     def layout(self) -> SlotLayout:
         """The state is (G, S, D / G): what is vectorised lies last, as in Mamba-1."""
-        state_shape = (self.norm.num_groups, self.state_size, self.norm.group_width)
-        return SlotLayout(self.convolution.window, self.convolution.width, state_shape)
+        shape = self.shape
+        return SlotLayout(
+            self.convolution.window, shape.conv_width, (shape.num_groups, shape.state_size, shape.group_width)
+        )
 
     def step(self, hidden: Tensor, normed: Tensor, views: StepViews) -> Tensor:
-        gate, conv_input, time_step = self._projected(normed)
-        inputs, drive, readout = self._selected(F.silu(self.convolution.step(conv_input[:, None], views)))
-        decay = torch.exp2(time_step * self.log2_decay)
-        weighted = inputs * self._by_channel(time_step)
-        state = torch.mul(views.parent_state, self._grouped(self._by_channel(decay)), out=views.child_state)
-        state.addcmul_(drive[:, :, :, None], self._grouped(weighted))
-        read = torch.matmul(readout[:, :, None], state).flatten(1)
-        return self._gated(hidden, inputs, gate, read)
+        space = self.buffers.of(normed.shape[0])
+        self.project_in.into(space.projected, normed)
+        conv_output = self.convolution.step(space.conv_row, views)
+        torch.sigmoid(conv_output, out=space.convolved).mul_(conv_output)
+        time_step = self._positive(space.time_step)
+        space.decay_by_head.copy_(torch.exp2(time_step * self.log2_decay)[:, :, None])
+        torch.mul(space.inputs_by_head, time_step[:, :, None], out=space.weighted_by_head)
+        state = torch.mul(views.parent_state, space.decay, out=views.child_state)
+        state.addcmul_(space.drive, space.weighted)
+        torch.matmul(space.readout, state, out=space.read_by_group)
+        return self._gated(hidden, space.inputs, space.gate, space.read)
 
     def prefill(self, hidden: Tensor, normed: Tensor, window: Tensor, state: Tensor) -> Tensor:
-        gate, conv_input, time_step = self._projected(normed)
-        inputs, drive, readout = self._selected(F.silu(self.convolution.over_time(conv_input, window)))
-        weighted = inputs * self._by_channel(time_step)
-        read = scan_heads(HeadInputs(weighted, time_step * self.log2_decay, drive, readout), state)
-        return self._gated(hidden, inputs, gate, read)
-
-    def _projected(self, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gate (n, D), the convolution's input (n, C), time step (n, H)."""
-        sizes = [len(self.skip), self.convolution.width, len(self.log2_decay)]
-        gate, conv_input, time_step = torch.split(self.project_in(normed), sizes, dim=1)
-        time_step = F.softplus(time_step + self.time_step_bias)
-        return gate, conv_input, time_step if self.time_step_limits is None else time_step.clamp(*self.time_step_limits)
-
-    def _selected(self, convolved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The recurrence's input (n, D), B and C (n, G, S)."""
-        num_groups = self.norm.num_groups
-        inputs, drive, readout = torch.split(
-            convolved, [len(self.skip), num_groups * self.state_size, num_groups * self.state_size], dim=1
+        shape, num_tokens = self.shape, normed.shape[0]
+        gate, conv_input, raw_time_step = torch.split(self.project_in(normed), shape.projected_sizes, dim=1)
+        convolved = F.silu(self.convolution.over_time(conv_input, window))
+        inputs, drive, readout = torch.split(convolved, shape.convolved_sizes, dim=1)
+        time_step = self._positive(raw_time_step)
+        weighted = inputs.view(num_tokens, shape.num_heads, -1) * time_step[:, :, None]
+        by_group = (num_tokens, shape.num_groups, shape.state_size)
+        heads = HeadInputs(
+            weighted.view(num_tokens, -1), time_step * self.log2_decay, drive.view(by_group), readout.view(by_group)
         )
-        shape = (-1, num_groups, self.state_size)
-        return inputs, drive.view(shape), readout.view(shape)
+        return self._gated(hidden, inputs, gate, scan_heads(heads, state))
 
-    def _by_channel(self, by_head: Tensor) -> Tensor:
-        """(n, H) to (n, D): a head's number for each of its channels."""
-        num_rows, num_heads = by_head.shape
-        return by_head[:, :, None].expand(num_rows, num_heads, len(self.skip) // num_heads).reshape(num_rows, -1)
-
-    def _grouped(self, by_channel: Tensor) -> Tensor:
-        """(n, D) to (n, G, 1, D / G)."""
-        return by_channel.view(-1, self.norm.num_groups, 1, self.norm.group_width)
+    def _positive(self, raw_time_step: Tensor) -> Tensor:
+        """(n, H) to the same."""
+        time_step = F.softplus(raw_time_step + self.time_step_bias)
+        return time_step if self.time_step_limits is None else time_step.clamp_(*self.time_step_limits)
 
     def _gated(self, hidden: Tensor, inputs: Tensor, gate: Tensor, read: Tensor) -> Tensor:
         """The layer's end: skip connection, gate, norm, projection, residual."""
