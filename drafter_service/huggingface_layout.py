@@ -42,10 +42,9 @@ def read_huggingface_checkpoint(model: str) -> Checkpoint:
 
 def _load(model: str) -> tuple[Any, dict[str, set[str]]]:
     """The model, and what transformers says of loading it."""
-    loaded: tuple[Any, dict[str, set[str]]] = AutoModelForCausalLM.from_pretrained(
-        model, dtype=torch.float32, output_loading_info=True
-    )
-    return loaded
+    loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
+    model_and_info: tuple[Any, dict[str, set[str]]] = loaded
+    return model_and_info
 
 
 def _architecture(model: str, config: Any) -> Architecture:
