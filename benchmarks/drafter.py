@@ -104,7 +104,7 @@ def measure(title: str, engines: Engines, nodes: list[int], num_tokens: int, rep
     prefills = median_seconds(
         {"ours": lambda: engines.prefill(token_ids)}
         | {
-            name: lambda model=model: model(context, use_cache=True, logits_to_keep=1)  # type: ignore[misc]
+            name: lambda model=model: model(context, use_cache=True, logits_to_keep=1)
             for name, model in engines.theirs.items()
         },
         repetitions,
@@ -139,7 +139,7 @@ def main(
     """Measure the engines."""
     torch.set_num_threads(threads)
     counts = [int(number) for number in nodes.split(",")]
-    configs = {"Mamba-2, the embedded drafter's size": MAMBA2_TINY}
+    configs: dict[str, MambaConfig | Mamba2Config] = {"Mamba-2, the embedded drafter's size": MAMBA2_TINY}
     if large:
         configs |= {"mamba-130m's shape": MAMBA_130M, "mamba2-130m's shape": MAMBA2_130M}
     dtypes = getattr(torch, dtype), getattr(torch, state_dtype)

@@ -19,6 +19,7 @@ from torch import Tensor
 from drafter_service.convolution import Convolution
 from drafter_service.mamba1_buffers import Mamba1Buffers
 from drafter_service.projection import Projection
+from drafter_service.recurrence import Projected, Recurrence, Selected
 from drafter_service.selective_scan import SelectiveScan
 from drafter_service.slot_layout import SlotLayout, StepViews
 
@@ -32,7 +33,7 @@ class Mamba1Mixer:
     Attributes:
         project_in: d_model to 2 D: the convolution's input, then the gate.
         convolution: over D channels.
-        select: D to R + 2 S: the time step's low-rank form, B and C.
+        project_selection: D to R + 2 S: the time step's low-rank form, B and C.
         time_step: R to D.
         log2_decay: (S, D), negative: the state decays by 2 ** (time step * log2_decay).
         skip: (D,).
@@ -43,7 +44,7 @@ class Mamba1Mixer:
 
     project_in: Projection
     convolution: Convolution
-    select: Projection
+    project_selection: Projection
     time_step: Projection
     log2_decay: Tensor
     skip: Tensor
@@ -59,7 +60,7 @@ class Mamba1Mixer:
         space = self.buffers.of(normed.shape[0])
         self.project_in.into(space.projected, normed)
         inputs = F.silu(self.convolution.step(space.conv_row, views))
-        self.select.into(space.selected, inputs)
+        self.project_selection.into(space.selected, inputs)
         time_step = F.softplus(self.time_step(space.low_rank))
         state = torch.mul(time_step[:, None], self.log2_decay, out=views.child_state)
         torch.mul(time_step, inputs, out=space.weighted)
@@ -68,20 +69,31 @@ class Mamba1Mixer:
         return self._gated(hidden, inputs, space.gate, space.read)
 
     def prefill(self, hidden: Tensor, normed: Tensor, window: Tensor, state: Tensor) -> Tensor:
-        conv_input, gate = self.project_in(normed).chunk(2, dim=1)
-        inputs = F.silu(self.convolution.over_time(conv_input, window))
-        time_step, drive, readout = self._selected(inputs)
-        read = self.scan.scan(time_step, self.log2_decay, inputs, drive, readout, state)
-        return self._gated(hidden, inputs, gate, read)
+        projected = self.project(normed)
+        selected = self.select(F.silu(self.convolution.over_time(projected.conv_input, window)), projected)
+        inputs, time_step = selected.inputs, F.softplus(selected.time_step)
+        read = self.scan.scan(time_step, self.log2_decay, inputs, selected.drive, selected.readout, state)
+        return self._gated(hidden, inputs, projected.gate, read)
 
-    def _selected(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The input-dependent parameters: time step (n, D), B (n, S) and C (n, S)."""
-        selected = self.select(inputs)
+    @property
+    def recurrence(self) -> Recurrence:
+        state_size, width = self.log2_decay.shape
+        return Recurrence(self.log2_decay, None, None, self.skip, width, 1, state_size)
+
+    def project(self, normed: Tensor) -> Projected:
+        conv_input, gate = self.project_in(normed).chunk(2, dim=1)
+        return Projected(gate, conv_input, None)
+
+    def select(self, convolved: Tensor, _projected: Projected) -> Selected:
+        chosen = self.project_selection(convolved)
         state_size = self.log2_decay.shape[0]
-        sizes = [selected.shape[1] - 2 * state_size, state_size, state_size]
-        low_rank, drive, readout = torch.split(selected, sizes, dim=1)
-        return F.softplus(self.time_step(low_rank)), drive, readout
+        sizes = [chosen.shape[1] - 2 * state_size, state_size, state_size]
+        low_rank, drive, readout = torch.split(chosen, sizes, dim=1)
+        return Selected(convolved, self.time_step(low_rank), drive, readout)
+
+    def leave(self, hidden: Tensor, gated: Tensor) -> Tensor:
+        return self.project_out.add_to(hidden, gated)
 
     def _gated(self, hidden: Tensor, inputs: Tensor, gate: Tensor, read: Tensor) -> Tensor:
         """The layer's end: skip connection, gate, projection, residual."""
-        return self.project_out.add_to(hidden, read.addcmul_(inputs, self.skip).mul_(F.silu(gate)))
+        return self.leave(hidden, read.addcmul_(inputs, self.skip).mul_(F.silu(gate)))

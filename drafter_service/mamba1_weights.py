@@ -33,7 +33,7 @@ def _mixer(tensors: LayerTensors, buffers: Mamba1Buffers, scan: SelectiveScan, d
             dtype,
         ),
         convolution=convolution_of(tensors),
-        select=projection(tensors["mixer.x_proj.weight"], None, torch.float32),
+        project_selection=projection(tensors["mixer.x_proj.weight"], None, torch.float32),
         time_step=projection(tensors["mixer.dt_proj.weight"], tensors["mixer.dt_proj.bias"], torch.float32),
         log2_decay=-tensors["mixer.A_log"].exp().T.contiguous() * math.log2(math.e),
         skip=tensors["mixer.D"],

@@ -20,6 +20,7 @@ from drafter_service.convolution import Convolution
 from drafter_service.group_norm import GroupNorm
 from drafter_service.mamba2_buffers import Mamba2Buffers, Mamba2Shape
 from drafter_service.projection import Projection
+from drafter_service.recurrence import Projected, Recurrence, Selected
 from drafter_service.slot_layout import SlotLayout, StepViews
 from drafter_service.state_space_duality import HeadInputs, scan_heads
 
@@ -77,17 +78,44 @@ class Mamba2Mixer:
         return self._gated(hidden, space.inputs, space.gate, space.read)
 
     def prefill(self, hidden: Tensor, normed: Tensor, window: Tensor, state: Tensor) -> Tensor:
-        shape, num_tokens = self.shape, normed.shape[0]
-        gate, conv_input, raw_time_step = torch.split(self.project_in(normed), shape.projected_sizes, dim=1)
-        convolved = F.silu(self.convolution.over_time(conv_input, window))
-        inputs, drive, readout = torch.split(convolved, shape.convolved_sizes, dim=1)
-        time_step = self._positive(raw_time_step)
-        weighted = inputs.view(num_tokens, shape.num_heads, -1) * time_step[:, :, None]
-        by_group = (num_tokens, shape.num_groups, shape.state_size)
+        projected = self.project(normed)
+        selected = self.select(F.silu(self.convolution.over_time(projected.conv_input, window)), projected)
+        inputs, time_step = selected.inputs, self._positive(selected.time_step)
+        num_tokens, num_heads = time_step.shape
+        weighted = inputs.view(num_tokens, num_heads, -1) * time_step[:, :, None]
+        by_group = (num_tokens, self.shape.num_groups, self.shape.state_size)
         heads = HeadInputs(
-            weighted.view(num_tokens, -1), time_step * self.log2_decay, drive.view(by_group), readout.view(by_group)
+            weighted.view(num_tokens, -1),
+            time_step * self.log2_decay,
+            selected.drive.view(by_group),
+            selected.readout.view(by_group),
         )
-        return self._gated(hidden, inputs, gate, scan_heads(heads, state))
+        return self._gated(hidden, inputs, projected.gate, scan_heads(heads, state))
+
+    @property
+    def recurrence(self) -> Recurrence:
+        shape = self.shape
+        return Recurrence(
+            self.log2_decay,
+            self.time_step_bias,
+            self.time_step_limits,
+            self.skip,
+            shape.num_heads,
+            shape.num_groups,
+            shape.state_size,
+        )
+
+    def project(self, normed: Tensor) -> Projected:
+        return Projected(*torch.split(self.project_in(normed), self.shape.projected_sizes, dim=1))
+
+    def select(self, convolved: Tensor, projected: Projected) -> Selected:
+        if projected.time_step is None:
+            raise RuntimeError("Mamba-2 projects its time step at once")
+        inputs, drive, readout = torch.split(convolved, self.shape.convolved_sizes, dim=1)
+        return Selected(inputs, projected.time_step, drive, readout)
+
+    def leave(self, hidden: Tensor, gated: Tensor) -> Tensor:
+        return self.project_out.add_to(hidden, self.norm(gated))
 
     def _positive(self, raw_time_step: Tensor) -> Tensor:
         """(n, H) to the same."""
@@ -96,4 +124,4 @@ class Mamba2Mixer:
 
     def _gated(self, hidden: Tensor, inputs: Tensor, gate: Tensor, read: Tensor) -> Tensor:
         """The layer's end: skip connection, gate, norm, projection, residual."""
-        return self.project_out.add_to(hidden, self.norm(read.addcmul_(inputs, self.skip).mul_(F.silu(gate))))
+        return self.leave(hidden, read.addcmul_(inputs, self.skip).mul_(F.silu(gate)))

@@ -7,6 +7,7 @@ from typing import Protocol
 from torch import Tensor
 
 from drafter_service.convolution import Convolution
+from drafter_service.recurrence import Projected, Recurrence, Selected
 from drafter_service.slot_layout import SlotLayout, StepViews
 
 
@@ -19,6 +20,9 @@ class Mixer(Protocol):
     @property
     def layout(self) -> SlotLayout:
         """The same for all layers of a model."""
+
+    @property
+    def recurrence(self) -> Recurrence: ...
 
     def step(self, hidden: Tensor, normed: Tensor, views: StepViews) -> Tensor:
         """Feed one token to each of n states.
@@ -44,3 +48,12 @@ class Mixer(Protocol):
         Returns:
             (T, d_model), the residual stream after this layer.
         """
+
+    def project(self, normed: Tensor) -> Projected:
+        """A step's beginning, up to the convolution, for whoever does the rest in place: (n, d_model) in."""
+
+    def select(self, convolved: Tensor, projected: Projected) -> Selected:
+        """From the convolution's output, (n, C), to the recurrence."""
+
+    def leave(self, hidden: Tensor, gated: Tensor) -> Tensor:
+        """From the recurrence's output, (n, D), back to the residual stream, (n, d_model)."""

@@ -10,16 +10,16 @@ Source: states in a tree, "Mamba Drafters for Speculative Decoding", arXiv:2506.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from drafter_service.gathering import GatheringStepper
 from drafter_service.slot_store import SlotStore
+from drafter_service.stepper import MAX_ROWS, Stepper
 from drafter_service.weights import RecurrentWeights
-
-_MAX_ROWS = 32
-"""Rows computed at once; wider batches gain nothing and leave the cache."""
 
 _MAX_PREFILL_TOKENS = 256
 """Tokens prefilled at once; bounds the buffers and fills the matrix products."""
@@ -31,20 +31,27 @@ class RecurrentModel:
     Args:
         num_slots: each as large as one text's state.
         state_dtype: that slots are kept in; arithmetic is float32 always.
+        is_in_place: whether steps compute in the slots, by Triton's kernels; without it, where the device is CUDA.
     """
 
-    def __init__(self, weights: RecurrentWeights, num_slots: int, *, state_dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        weights: RecurrentWeights,
+        num_slots: int,
+        *,
+        state_dtype: torch.dtype = torch.float32,
+        is_in_place: bool | None = None,
+    ) -> None:
         self._weights = weights
-        self._state_dtype = state_dtype
-        self._layout = weights.mixers[0].layout
+        self._num_slots = num_slots
         self._slots = SlotStore(
-            self._layout,
+            weights.mixers[0].layout,
             num_layers=len(weights.mixers),
-            num_slots=num_slots,
-            max_rows=_MAX_ROWS,
+            num_slots=num_slots + 1,
             dtype=state_dtype,
             device=self.device,
         )
+        self._stepper = self._in_place() if _or_fitting(is_in_place, self.device) else self._gathering()
 
     @property
     def device(self) -> torch.device:
@@ -60,23 +67,23 @@ class RecurrentModel:
 
     @property
     def num_slots(self) -> int:
-        return self._slots.num_slots
+        return self._num_slots
 
     @property
     def slot_bytes(self) -> int:
-        return self._weights.slot_bytes(self._state_dtype)
+        return self._weights.slot_bytes(self._slots.dtype)
 
     def reset(self, slot: int) -> None:
         """Make a slot the state before any token."""
         for layer, mixer in enumerate(self._weights.mixers):
-            row = torch.zeros(1, self._layout.num_numbers, device=self.device)
-            self._layout.window(row)[:, 1:] = mixer.convolution.bias
+            row = torch.zeros(1, self._slots.layout.num_numbers, device=self.device)
+            self._slots.layout.window(row)[:, 1:] = mixer.convolution.bias
             self._slots.write(layer, slot, row)
 
     def state(self, slot: int) -> Tensor:
         """(layers, numbers): a copy of what a slot remembers, float32."""
         rows = torch.cat([self._slots.read(layer, slot) for layer in range(len(self._weights.mixers))])
-        return rows[:, self._layout.conv_width :].clone()  # without the convolution's latest output
+        return rows[:, self._slots.layout.conv_width :].clone()  # without the convolution's latest output
 
     @torch.inference_mode()
     def step(self, token_ids: Sequence[int], parent_slots: Sequence[int], child_slots: Sequence[int]) -> Tensor:
@@ -90,19 +97,11 @@ class RecurrentModel:
         Returns:
             (n, V) float32 logits of the token after each.
         """
-        if len(token_ids) <= _MAX_ROWS:
-            return self._step(token_ids, parent_slots, child_slots)
-        pieces = (slice(start, start + _MAX_ROWS) for start in range(0, len(token_ids), _MAX_ROWS))
-        return torch.cat([self._step(token_ids[rows], parent_slots[rows], child_slots[rows]) for rows in pieces])
-
-    def _step(self, token_ids: Sequence[int], parent_slots: Sequence[int], child_slots: Sequence[int]) -> Tensor:
-        norm, slots = self._weights.norm, self._slots
-        parents = self._indices(parent_slots)
-        hidden = F.embedding(self._indices(token_ids), self._weights.embedding)
-        for layer, mixer in enumerate(self._weights.mixers):
-            hidden = mixer.step(hidden, norm(hidden), slots.gather(layer, parents))
-            slots.scatter(layer, child_slots)
-        return self._weights.head(norm(hidden))
+        if len(token_ids) <= MAX_ROWS:
+            return self._stepper.step(token_ids, parent_slots, child_slots)
+        pieces = (slice(start, start + MAX_ROWS) for start in range(0, len(token_ids), MAX_ROWS))
+        steps = (self._stepper.step(token_ids[rows], parent_slots[rows], child_slots[rows]) for rows in pieces)
+        return torch.cat(list(steps))
 
     @torch.inference_mode()
     def prefill(self, token_ids: Sequence[int], slot: int) -> None:
@@ -111,12 +110,22 @@ class RecurrentModel:
             self._prefill(token_ids[start : start + _MAX_PREFILL_TOKENS], slot)
 
     def _prefill(self, token_ids: Sequence[int], slot: int) -> None:
-        hidden = F.embedding(self._indices(token_ids), self._weights.embedding)
+        hidden = F.embedding(torch.tensor(token_ids, device=self.device), self._weights.embedding)
         for layer, mixer in enumerate(self._weights.mixers):
             row = self._slots.read(layer, slot)
-            window, state = self._layout.window(row)[0], self._layout.state(row)[0]
+            window, state = self._slots.layout.window(row)[0], self._slots.layout.state(row)[0]
             hidden = mixer.prefill(hidden, self._weights.norm(hidden), window, state)
             self._slots.write(layer, slot, row)
 
-    def _indices(self, values: Sequence[int]) -> Tensor:
-        return torch.tensor(values, dtype=torch.int64, device=self.device)
+    def _gathering(self) -> Stepper:
+        return GatheringStepper(self._weights, self._slots)
+
+    def _in_place(self) -> Stepper:
+        from drafter_service.in_place import InPlaceStepper  # Triton is not everywhere
+
+        self.reset(self._num_slots)
+        return InPlaceStepper(self._weights, self._slots, padding_slot=self._num_slots)
+
+
+def _or_fitting(is_in_place: bool | None, device: torch.device) -> bool:
+    return device.type == "cuda" and find_spec("triton") is not None if is_in_place is None else is_in_place

@@ -126,7 +126,7 @@ def test_bfloat16_states_take_half_the_memory_and_stay_close(checkpoint: Path, e
 
 def test_a_slot_is_as_large_as_the_model_says(model: RecurrentModel) -> None:
     model.reset(0)
-    num_outputs = model.state(0).shape[0] * model._layout.conv_width  # of the convolution, which say nothing
+    num_outputs = model.state(0).shape[0] * model._slots.layout.conv_width  # of the convolution, which say nothing
     assert model.slot_bytes == 4 * (model.state(0).numel() + num_outputs)
 
 
