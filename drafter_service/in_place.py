@@ -47,6 +47,9 @@ class InPlaceStepper:
         self._inputs[bucket].copy_(inputs)
         return self._steps[bucket]()[:num_rows].clone()  # the next step overwrites what this one returns
 
+    def feed(self, token_id: int, slot: int) -> None:
+        self.step([token_id], [slot], [slot])
+
     def _step_over(self, inputs: Tensor) -> Callable[[], Tensor]:
         """A step of whatever lies in (3, rows) memory."""
         token_ids, parents, children = inputs.unbind(0)

@@ -21,6 +21,9 @@ from drafter_service.slot_store import SlotStore
 from drafter_service.stepper import MAX_ROWS, Stepper
 from drafter_service.weights import RecurrentWeights
 
+_MAX_STEPPED_TOKENS = 3
+"""So few tokens are quicker one by one; what a round leaves to catch up is seldom more."""
+
 _MAX_PREFILL_TOKENS = 256
 """Tokens prefilled at once; bounds the buffers and fills the matrix products."""
 
@@ -106,6 +109,10 @@ class RecurrentModel:
     @torch.inference_mode()
     def prefill(self, token_ids: Sequence[int], slot: int) -> None:
         """Feed T tokens to one state, in place; all but the recurrence runs in parallel over time."""
+        if len(token_ids) <= _MAX_STEPPED_TOKENS:
+            for token_id in token_ids:
+                self._stepper.feed(token_id, slot)
+            return
         for start in range(0, len(token_ids), _MAX_PREFILL_TOKENS):
             self._prefill(token_ids[start : start + _MAX_PREFILL_TOKENS], slot)
 
