@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
 from drafter_service.recurrent_model import RecurrentModel
@@ -40,7 +42,7 @@ def checkpoint(
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model(checkpoint: Path) -> RecurrentModel:
     return RecurrentModel(load_mamba(str(checkpoint), dtype=torch.float32, device="cpu"), num_slots=64)
 
@@ -69,6 +71,22 @@ def test_prefill_leaves_the_state_that_steps_leave(model: RecurrentModel) -> Non
     for token in TOKENS:
         model.step([token], [1], [1])
     torch.testing.assert_close(model.state(0), model.state(1), **TOLERANCE)
+
+
+@settings(max_examples=15)
+@given(cuts=st.lists(st.integers(0, len(TOKENS)), max_size=6), is_stepped=st.booleans())
+def test_any_mixture_of_prefills_and_steps_leaves_the_same_state(
+    model: RecurrentModel, cuts: list[int], is_stepped: bool
+) -> None:
+    model.reset(0)
+    model.reset(1)
+    model.prefill(TOKENS, 0)
+    for start, end in pairwise([0, *sorted(cuts), len(TOKENS)]):
+        if is_stepped and end > start:
+            model.step([TOKENS[start]], [1], [1])
+            start += 1
+        model.prefill(TOKENS[start:end], 1)
+    torch.testing.assert_close(model.state(1), model.state(0), **TOLERANCE)
 
 
 def test_children_start_from_their_parent_and_leave_it_as_it_was(model: RecurrentModel) -> None:
