@@ -50,7 +50,7 @@ class RecurrentModel:
         self._slots = SlotStore(
             weights.mixers[0].layout,
             num_layers=len(weights.mixers),
-            num_slots=num_slots + 1,
+            num_slots=num_slots + 1,  # the last is for rows that pad a step
             dtype=state_dtype,
             device=self.device,
         )
