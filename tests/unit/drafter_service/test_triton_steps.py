@@ -31,7 +31,7 @@ def both(request: pytest.FixtureRequest, weights: RecurrentWeights) -> list[Recu
     """The same model with either way to step, and the same text in slots 0 and 1."""
     models = [RecurrentModel(weights, 40, state_dtype=request.param, is_in_place=way) for way in (False, True)]
     for model in models:
-        for slot, length in enumerate((1, 30)):
+        for slot, length in enumerate((5, 30)):  # long enough to be prefilled, alike in both
             model.reset(slot)
             model.prefill(list(range(length)), slot)
     return models
