@@ -21,9 +21,10 @@ import typer
 from benchmarks.gpu_checks import Check, check_kernels, check_models
 from benchmarks.gpu_shapes import LARGE, PAGE_TOKENS, TINY, PassSize, fill, random_target, weight_bytes
 from benchmarks.gpu_timing import Stopwatch, copy_bandwidth, time_attention, time_passes, until
+from draftpool.cuda_graphs import CudaGraphs, Recorder
 from verifier_service.buckets import Bucket
 from verifier_service.fitness import layer_shapes
-from verifier_service.graphs import AttentionMaker, CudaGraphs, GraphRunner, Recorder
+from verifier_service.graphs import AttentionMaker, GraphRunner
 from verifier_service.kv_store import KvStore, LayerShape
 from verifier_service.paged_attention import PagedAttention
 from verifier_service.runner import PassRunner, has_kernels

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu_shapes import PassSize
+from draftpool.cuda_graphs import Pass, Recorder
 from verifier_service.attention import AttentionOptions
-from verifier_service.graphs import AttentionMaker, Pass, Recorder
+from verifier_service.graphs import AttentionMaker
 from verifier_service.kv_store import KvStore
 from verifier_service.pass_tensors import PassTensors
 from verifier_service.runner import Runner

@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from benchmarks.gpu_shapes import random_target
 from draftpool.embedded import embedded_path
+from draftpool.packed_linear import pack_linear_layers
 from draftpool.sampling import SamplingParams
 from draftpool.tree import EMPTY_TREE, DraftTree
 from verifier_service.choosing import Chooser
@@ -32,7 +33,6 @@ from verifier_service.job import Verdict, VerifyJob
 from verifier_service.kv_store import KvStore
 from verifier_service.limits import EngineLimits
 from verifier_service.loading import load_target
-from verifier_service.packed_linear import pack_linear_layers
 from verifier_service.packing import PassLayout
 from verifier_service.pages import PagePool
 from verifier_service.runner import PassRunner, Runner

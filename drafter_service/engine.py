@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from drafter_service.expand import grow
-from drafter_service.mamba import Mamba1
+from drafter_service.recurrent_model import RecurrentModel
 from drafter_service.schedule import share_reading
 from drafter_service.session import Session
 from drafter_service.state_pool import StatePool
@@ -59,7 +59,9 @@ class DrafterEngine:
     level, and texts are read in chunks between levels.
     """
 
-    def __init__(self, model: Mamba1, pool: StatePool, *, max_tree_nodes: int, prefill_chunk_tokens: int) -> None:
+    def __init__(
+        self, model: RecurrentModel, pool: StatePool, *, max_tree_nodes: int, prefill_chunk_tokens: int
+    ) -> None:
         self._model = model
         self._max_tree_nodes = max_tree_nodes
         self._prefill_chunk_tokens = prefill_chunk_tokens

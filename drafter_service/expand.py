@@ -9,7 +9,7 @@ from torch import Tensor
 
 from drafter_service.candidates import rows_after
 from drafter_service.growth import Node
-from drafter_service.mamba import Mamba1
+from drafter_service.recurrent_model import RecurrentModel
 from drafter_service.session import Session
 from drafter_service.state_pool import StatePool
 
@@ -17,7 +17,7 @@ Level = Sequence[tuple[Session, Node]]
 """Nodes that are stepped together, or have been; the root among them for the last token of a text."""
 
 
-def grow(model: Mamba1, pool: StatePool, sessions: Sequence[Session]) -> None:
+def grow(model: RecurrentModel, pool: StatePool, sessions: Sequence[Session]) -> None:
     """Step every session's last token or, where that has been done, the frontier of its tree, and add what follows.
 
     Trees stop where their policy or the pool's room ends. The last level's nodes are leaves and are never stepped.
@@ -54,7 +54,7 @@ def _to_step(session: Session, pool: StatePool) -> Sequence[Node]:
     return frontier
 
 
-def _step(model: Mamba1, level: Level) -> Tensor:
+def _step(model: RecurrentModel, level: Level) -> Tensor:
     """(n, V_drafter): logits after each node; its state is in its slot then."""
     token_ids: list[int] = []
     parent_slots: list[int] = []

@@ -7,10 +7,11 @@ import torch
 from drafter_service import metrics
 from drafter_service.bridge import Speller
 from drafter_service.engine import DrafterEngine, DraftJob
-from drafter_service.mamba import Mamba1
+from drafter_service.recurrent_model import RecurrentModel
 from drafter_service.settings import DrafterSettings
 from drafter_service.state_pool import StatePool
-from drafter_service.vocabularies import BridgeRegistry, load_speller
+from drafter_service.tokenizer_file import read_tokenizer
+from drafter_service.vocabularies import BridgeRegistry, drafter_vocabulary
 from drafter_service.weights import load_mamba
 from draftpool.engine_thread import EngineThread
 from draftpool.errors import ModelNotServable
@@ -25,11 +26,19 @@ class DrafterReplica:
 
     def __init__(self, settings: DrafterSettings) -> None:
         torch.set_num_threads(settings.num_threads)
-        weights = load_mamba(settings.model, dtype=getattr(torch, settings.dtype), device=settings.device)
+        tokenizer = read_tokenizer(settings.tokenizer or settings.model)
+        weights = load_mamba(
+            settings.model,
+            dtype=getattr(torch, settings.dtype),
+            device=settings.device,
+            num_tokens=tokenizer.num_tokens,
+        )
+        state_dtype: torch.dtype = getattr(torch, settings.state_dtype)
+        num_slots = _num_slots(settings, weights.slot_bytes(state_dtype))
         self.settings = settings
-        self.speller: Speller = load_speller(settings.model, weights)
+        self.speller = Speller(drafter_vocabulary(tokenizer, weights), tokenizer.load())
         self.bridges = BridgeRegistry(settings.max_vocabularies)
-        self.model = Mamba1(weights, num_slots=_num_slots(settings, weights.slot_bytes))
+        self.model = RecurrentModel(weights, num_slots, state_dtype=state_dtype)
         self.pool = StatePool(self.model.num_slots, settings.max_sessions)
         self.engine = DrafterEngine(
             self.model,

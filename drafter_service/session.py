@@ -11,7 +11,7 @@ from drafter_service.bridge import VocabularyBridge
 from drafter_service.candidates import Ask, Proposing
 from drafter_service.draws import Draws
 from drafter_service.growth import Node, TreeGrowth
-from drafter_service.mamba import Mamba1
+from drafter_service.recurrent_model import RecurrentModel
 from drafter_service.state_pool import StatePool
 from drafter_service.transcript import Transcript
 from draftpool.choice import gumbel_rows
@@ -145,7 +145,7 @@ class Session:
             self._settle()
         self._drop_tree(pool)
 
-    def read(self, model: Mamba1, num_tokens: int) -> None:
+    def read(self, model: RecurrentModel, num_tokens: int) -> None:
         """Feed so many of the tokens that are to be read."""
         if self._must_start_over:
             num_settled = min(num_tokens, len(self._settled_ids))
@@ -160,7 +160,7 @@ class Session:
             model.prefill(self.pending_ids[:num_tokens], self.root_slot)
             self._note_read(num_tokens)
 
-    def settle(self, model: Mamba1) -> None:
+    def settle(self, model: RecurrentModel) -> None:
         """Bring the anchor up to date, which no tree waits for."""
         if self._settled_ids and not self._must_start_over:
             self._feed_anchor(model, len(self._settled_ids))
@@ -241,7 +241,7 @@ class Session:
         else:
             self._start_over(self._transcript.ids)
 
-    def _feed_anchor(self, model: Mamba1, num_tokens: int) -> None:
+    def _feed_anchor(self, model: RecurrentModel, num_tokens: int) -> None:
         if num_tokens > 0:
             model.prefill(self._settled_ids[:num_tokens], self._anchor)
             del self._settled_ids[:num_tokens]

@@ -17,12 +17,20 @@ class DrafterSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="DRAFTPOOL_DRAFTER_", frozen=True, extra="forbid")
 
-    model: str = Field(description="Mamba-1 checkpoint in the Hugging Face layout: a folder or a hub id.")
+    model: str = Field(
+        description="Mamba-1 or Mamba-2 checkpoint, in Hugging Face's or mamba_ssm's layout: a folder or a hub id."
+    )
+    tokenizer: str | None = Field(
+        None, description="Folder or hub id with the model's `tokenizer.json`. The model itself without."
+    )
     name: str | None = Field(
         None, description="What the replica calls its model; the bandit learns under it. The model's last part without."
     )
     dtype: Literal["bfloat16", "float32"] = Field(
-        "bfloat16", description="Of the large matrices; states and activations are float32 always."
+        "bfloat16", description="Of the large matrices; activations are float32 always."
+    )
+    state_dtype: Literal["bfloat16", "float32"] = Field(
+        "float32", description="That recurrent states are kept in; bfloat16 holds twice as many and rounds each step."
     )
     device: str = Field("cpu", description="Torch device.")
     num_threads: int = Field(

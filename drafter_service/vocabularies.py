@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from pathlib import Path
 
-from tokenizers import Tokenizer
-from transformers.utils.hub import cached_file
-
-from drafter_service.bridge import Speller, VocabularyBridge
-from drafter_service.weights import MambaWeights
-from draftpool.errors import ModelNotServable, UnknownVocabulary
+from drafter_service.bridge import VocabularyBridge
+from drafter_service.tokenizer_file import TokenizerFile
+from drafter_service.weights import RecurrentWeights
+from draftpool.errors import UnknownVocabulary
 from draftpool.vocabulary import Vocabulary
 
 
@@ -41,23 +38,14 @@ class BridgeRegistry:
         return bridge
 
 
-def load_speller(model: str, weights: MambaWeights) -> Speller:
-    """Read the tokenizer that lies beside a checkpoint.
-
-    Args:
-        model: a folder or a hub id.
+def drafter_vocabulary(tokenizer: TokenizerFile, weights: RecurrentWeights) -> Vocabulary:
+    """The drafter's own vocabulary; what ends a text is the model's word, else the tokenizer's.
 
     Raises:
-        ModelNotServable: there is no `tokenizer.json`, or it is of a kind whose tokens' bytes cannot be known.
+        ModelNotServable: the tokenizer is of a kind whose tokens' bytes cannot be known, or not this model's.
     """
-    try:
-        path = cached_file(model, "tokenizer.json")
-    except OSError as error:
-        raise ModelNotServable(f"{model!r} has no tokenizer.json: {error}") from error
-    if path is None:
-        raise ModelNotServable(f"{model!r} has no tokenizer.json")
-    tokenizer_json = Path(path).read_text(encoding="utf-8")
-    vocabulary = Vocabulary.from_tokenizer_json(
-        tokenizer_json, vocab_size=weights.vocab_size, eos_token_ids=weights.eos_token_ids
+    return Vocabulary.from_tokenizer_json(
+        tokenizer.json,
+        vocab_size=weights.vocab_size,
+        eos_token_ids=weights.eos_token_ids or tokenizer.eos_token_ids,
     )
-    return Speller(vocabulary, Tokenizer.from_str(tokenizer_json))

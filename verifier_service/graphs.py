@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from draftpool.cuda_graphs import CudaGraphs, Pass, Recorder, as_it_is
 from verifier_service.attention import Attention
 from verifier_service.buckets import Bucket, choose_bucket, padded
 from verifier_service.kv_store import KvStore
@@ -25,9 +26,6 @@ from verifier_service.transfer import pinned_for
 log = logging.getLogger(__name__)
 
 AttentionMaker = Callable[[KvStore, PassTensors], Attention]
-Pass = Callable[[], Tensor]
-"""Computes what lies in its memory and returns the logits, which the next call overwrites."""
-Recorder = Callable[[Pass], Pass]
 
 _NOTHING: IntArray = np.empty(0, dtype=np.int64)
 _NO_PASS = PassLayout(_NOTHING, _NOTHING, _NOTHING, segments=())
@@ -73,7 +71,7 @@ class GraphRunner:
         num_integers = max((sum(shape.sections) for shape in self._shapes.values()), default=0)
         self._flat = torch.zeros(num_integers, dtype=torch.int32, device=target.device)
         self._passes: dict[Bucket, Pass] = {}
-        self._record_all(record or (CudaGraphs(target.device) if target.device.type == "cuda" else _as_it_is))
+        self._record_all(record or (CudaGraphs(target.device) if target.device.type == "cuda" else as_it_is))
 
     @property
     def buckets(self) -> list[Bucket]:
@@ -119,32 +117,3 @@ class GraphRunner:
         full = padded(layout, bucket, scratch_page=self._scratch_page, page_tokens=page_tokens)
         integers = torch.from_numpy(lay_out(full, self._shapes[bucket], page_tokens))
         self._flat[: len(integers)].copy_(pinned_for(integers, self._flat.device), non_blocking=True)
-
-
-class CudaGraphs:
-    """Records passes as CUDA graphs that share their memory: one is replayed at a time."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._pool = torch.cuda.graph_pool_handle()
-
-    def __call__(self, compute: Pass) -> Pass:
-        # Kernels are compiled and workspaces allocated on a first call, which a recording must not do.
-        stream: torch.cuda.Stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(stream):
-            compute()
-        torch.cuda.current_stream(self._device).wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(self._device), torch.cuda.graph(graph, pool=self._pool):
-            logits = compute()
-
-        def replay() -> Tensor:
-            graph.replay()
-            return logits
-
-        return replay
-
-
-def _as_it_is(compute: Pass) -> Pass:
-    return compute

@@ -12,10 +12,10 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers.utils.hub import cached_file
 
 from draftpool.errors import ModelNotServable
+from draftpool.packed_linear import pack_linear_layers
 from draftpool.vocabulary import Vocabulary
 from verifier_service.attention import TREE_ATTENTION
 from verifier_service.context_length import max_context_tokens
-from verifier_service.packed_linear import pack_linear_layers
 from verifier_service.placement import ON_CPU, Placement, refuse_uneven_slices
 from verifier_service.quantization import quantization_config
 from verifier_service.refusal import refuse_other_attention, servable_config

@@ -8,17 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import MambaConfig, MambaForCausalLM
+from transformers import MambaForCausalLM, PreTrainedModel
 
 from drafter_service.bridge import Speller, VocabularyBridge
 from drafter_service.engine import DrafterEngine, DraftJob
-from drafter_service.mamba import Mamba1
+from drafter_service.recurrent_model import RecurrentModel
 from drafter_service.session import Session
 from drafter_service.state_pool import StatePool
 from drafter_service.weights import load_mamba
 from draftpool.sampling import SamplingParams
 from draftpool.tree import DraftTree, TreeShape
 from draftpool.vocabulary import Vocabulary
+from tests.unit.drafter_service.checkpoints import MAMBA1, random_model
 
 torch.set_num_threads(1)
 
@@ -48,29 +49,15 @@ def vocabulary_of(tokenizer: Tokenizer, vocab_size: int) -> Vocabulary:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, drafter_tokenizer: Tokenizer) -> Path:
-    torch.manual_seed(7)
-    config = MambaConfig(
-        vocab_size=DRAFTER_VOCAB_SIZE, hidden_size=16, num_hidden_layers=2, state_size=4, initializer_range=0.5
-    )
     folder = tmp_path_factory.mktemp("drafter")
-    model = MambaForCausalLM(config)
-    with torch.no_grad():  # as initialised, norms are ones and the convolution's bias is zero: too kind to the code
-        for name, parameter in model.named_parameters():
-            if "norm" in name or name.endswith(("conv1d.bias", ".D")):
-                parameter.add_(torch.randn_like(parameter) * 0.3)
-    model.save_pretrained(folder)
+    random_model(MAMBA1).save_pretrained(folder)
     drafter_tokenizer.save(str(folder / "tokenizer.json"))
     return folder
 
 
 @pytest.fixture(scope="session")
-def reference(checkpoint: Path) -> MambaForCausalLM:
+def reference(checkpoint: Path) -> PreTrainedModel:
     return MambaForCausalLM.from_pretrained(checkpoint)
-
-
-@pytest.fixture
-def model(checkpoint: Path) -> Mamba1:
-    return Mamba1(load_mamba(str(checkpoint), dtype=torch.float32, device="cpu"), num_slots=64)
 
 
 @pytest.fixture(scope="session")
@@ -112,7 +99,7 @@ def make_engine(checkpoint: Path) -> EngineMaker:
 
     def make(*, num_slots: int = 128, max_sessions: int = 8, prefill_chunk_tokens: int = 256) -> DrafterEngine:
         return DrafterEngine(
-            Mamba1(weights, num_slots),
+            RecurrentModel(weights, num_slots),
             StatePool(num_slots, max_sessions),
             max_tree_nodes=64,
             prefill_chunk_tokens=prefill_chunk_tokens,

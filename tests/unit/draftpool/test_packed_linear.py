@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from verifier_service import packed_linear
-from verifier_service.packed_linear import PackedLinear, can_pack, pack_linear_layers
+from draftpool import packed_linear
+from draftpool.packed_linear import PackedLinear, can_pack, pack_linear_layers
 
 needs_onednn = pytest.mark.skipif(not can_pack(), reason="oneDNN has no packed bfloat16 products on this processor")
 
