@@ -8,7 +8,8 @@ from pathlib import Path
 from tokenizers import Tokenizer
 from transformers.utils.hub import cached_file
 
-from drafter_service.bridge import Speller, VocabularyBridge
+from drafter_service.bridge import VocabularyBridge
+from drafter_service.speller import Speller
 from drafter_service.weights import MambaWeights
 from draftpool.errors import ModelNotServable, UnknownVocabulary
 from draftpool.vocabulary import Vocabulary
