@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
+from drafter_service.faithful_tokenizer import faithful_tokenizer
 from draftpool.vocabulary import Vocabulary
 
 _NOT_UTF8 = re.compile("([\udc80-\udcff]+)")
@@ -15,16 +16,15 @@ _NOT_UTF8 = re.compile("([\udc80-\udcff]+)")
 
 
 class Speller:
-    """Writes bytes in the drafter's tokens; any bytes, no byte lost that the vocabulary has a token for."""
+    """Writes bytes in the drafter's tokens; any bytes, no byte lost that the vocabulary has a token for.
+
+    The tokens say the bytes and nothing else: no space is put before them, as tokenizers do at the start of a text.
+    """
 
     def __init__(self, vocabulary: Vocabulary, tokenizer: Tokenizer) -> None:
-        tokenizer.encode_special_tokens = True  # "<eos>" in a text is text
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
         self.vocabulary = vocabulary
-        self._tokenizer = tokenizer
-        self._id_of_bytes = ids_by_bytes(vocabulary)
-        self._longest = max(map(len, self._id_of_bytes), default=0)
+        self._tokenizer = faithful_tokenizer(tokenizer)
+        self._longest_match = LongestMatch(ids_by_bytes(vocabulary))
 
     def spell(self, text: bytes) -> list[int]:
         """The tokenizer's own spelling of what is UTF-8, the longest matching tokens for the rest."""
@@ -33,28 +33,62 @@ class Speller:
 
     def _spell_run(self, run: str) -> Sequence[int]:
         data = run.encode("utf-8", "surrogateescape")
-        if not _NOT_UTF8.match(run):
-            ids: list[int] = self._tokenizer.encode(run, add_special_tokens=False).ids
-            if self._says(ids) == data:  # a normaliser may change the text, an unknown character lose it
-                return ids
-        return self._longest_matches(data)
+        if _NOT_UTF8.match(run):
+            return self._longest_match.spell(data)
+        encoding = self._tokenizer.encode(run, add_special_tokens=False)
+        return encoding.ids if self._says(encoding.ids) == data else self._mended(run, encoding)
+
+    def _mended(self, text: str, encoding: Encoding) -> list[int]:
+        """A spelling that does not say the text, with those parts spelled anew: what is unknown, or reads as a mark."""
+        mended: list[int] = []
+        ids: list[int] = []
+        start = end = 0
+        for token_id, (first, last) in zip(encoding.ids, encoding.offsets, strict=True):
+            if first >= end and ids:  # tokens that share a character are judged together
+                mended += self._checked(text[start:end].encode(), ids)
+                start, ids = end, []
+            ids.append(token_id)
+            end = max(end, last)
+        return mended + self._checked(text[start:].encode(), ids)
+
+    def _checked(self, data: bytes, ids: list[int]) -> list[int]:
+        return ids if self._says(ids) == data else self._longest_match.spell(data)
 
     def _says(self, ids: Iterable[int]) -> bytes:
-        return b"".join(self.vocabulary.token_bytes[token_id] for token_id in ids)
+        return b"".join(map(self.vocabulary.token_bytes.__getitem__, ids))
 
-    def _longest_matches(self, data: bytes) -> list[int]:
+
+class LongestMatch:
+    """Spells bytes from left to right, each time with the longest token that fits; what no token fits is left out.
+
+    Only lengths are tried that a token with the same two first bytes has, so that the time hardly depends on how long
+    the longest token is.
+    """
+
+    def __init__(self, id_of_bytes: Mapping[bytes, int]) -> None:
+        self._id_of_bytes = id_of_bytes
+        lengths: dict[bytes, set[int]] = {}
+        for token in id_of_bytes:
+            lengths.setdefault(token[:2], set()).add(len(token))
+        self._lengths = {beginning: sorted(found, reverse=True) for beginning, found in lengths.items()}
+
+    def spell(self, data: bytes) -> list[int]:
         ids: list[int] = []
         start = 0
         while start < len(data):
-            for end in range(min(start + self._longest, len(data)), start, -1):
-                token_id = self._id_of_bytes.get(data[start:end])
-                if token_id is not None:
-                    ids.append(token_id)
-                    start = end
-                    break
-            else:
-                start += 1  # a byte that the drafter has no token for
+            token = self._first_token(data, start)
+            if token:
+                ids.append(self._id_of_bytes[token])
+            start += len(token) or 1
         return ids
+
+    def _first_token(self, data: bytes, start: int) -> bytes:
+        """The longest token that the data has at a place; empty where there is none."""
+        for length in self._lengths.get(data[start : start + 2], ()):
+            token = data[start : start + length]
+            if token in self._id_of_bytes:
+                return token
+        return data[start : start + 1] if data[start : start + 1] in self._id_of_bytes else b""
 
 
 def ids_by_bytes(vocabulary: Vocabulary) -> dict[bytes, int]:
