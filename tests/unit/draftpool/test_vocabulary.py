@@ -74,7 +74,9 @@ def test_fingerprints_are_equal_where_all_tokens_and_ends_are(one: Vocabulary, o
 
 
 @given(vocabulary=VOCABULARIES, added=st.binary(min_size=1, max_size=2), data=st.data())
-def test_a_change_of_any_token_changes_the_fingerprint(vocabulary: Vocabulary, added: bytes, data: st.DataObject) -> None:
+def test_a_change_of_any_token_changes_the_fingerprint(
+    vocabulary: Vocabulary, added: bytes, data: st.DataObject
+) -> None:
     tokens = [*vocabulary.token_bytes, b""]
     place = data.draw(st.integers(0, len(tokens) - 1))
     before = Vocabulary(tuple(tokens), vocabulary.eos_token_ids)
