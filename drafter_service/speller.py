@@ -14,6 +14,8 @@ from draftpool.vocabulary import Vocabulary
 _NOT_UTF8 = re.compile("([\udc80-\udcff]+)")
 """Bytes that are no text, as `surrogateescape` decodes them."""
 
+_ALL_BYTES = tuple(bytes([byte]) for byte in range(256))
+
 
 class Speller:
     """Writes bytes in the drafter's tokens; any bytes, no byte lost that the vocabulary has a token for.
@@ -24,6 +26,8 @@ class Speller:
     def __init__(self, vocabulary: Vocabulary, tokenizer: Tokenizer) -> None:
         self.vocabulary = vocabulary
         self._tokenizer = faithful_tokenizer(tokenizer)
+        eos_ids = set(vocabulary.eos_token_ids)  # an end is no text, even where it is no special token
+        self._token_bytes = [b"" if i in eos_ids else token for i, token in enumerate(vocabulary.token_bytes)]
         self._longest_match = LongestMatch(ids_by_bytes(vocabulary))
 
     def spell(self, text: bytes) -> list[int]:
@@ -55,7 +59,7 @@ class Speller:
         return ids if self._says(ids) == data else self._longest_match.spell(data)
 
     def _says(self, ids: Iterable[int]) -> bytes:
-        return b"".join(map(self.vocabulary.token_bytes.__getitem__, ids))
+        return b"".join(self._token_bytes[token_id] for token_id in ids)
 
 
 class LongestMatch:
@@ -94,10 +98,20 @@ class LongestMatch:
 def ids_by_bytes(vocabulary: Vocabulary) -> dict[bytes, int]:
     """Token ids by what they say, special tokens left out.
 
-    Of several tokens that say the same, the last one: SentencePiece vocabularies start with 256 byte tokens that are
-    used only where no real token fits.
+    Of several tokens that say the same, the last one; of SentencePiece's byte tokens one only where there is no other,
+    as they are used only where no real token fits (Gemma's newline comes before them, its letters after).
     """
-    eos_ids = set(vocabulary.eos_token_ids)
-    return {
-        token: token_id for token_id, token in enumerate(vocabulary.token_bytes) if token and token_id not in eos_ids
+    byte_tokens = _byte_token_ids(vocabulary)
+    ids = {vocabulary.token_bytes[token_id]: token_id for token_id in byte_tokens}
+    skipped = {*byte_tokens, *vocabulary.eos_token_ids}
+    return ids | {
+        token: token_id for token_id, token in enumerate(vocabulary.token_bytes) if token and token_id not in skipped
     }
+
+
+def _byte_token_ids(vocabulary: Vocabulary) -> range:
+    """The 256 ids in a row that say the 256 bytes in order, as SentencePiece writes them; empty where there are none."""
+    for start, token in enumerate(vocabulary.token_bytes):
+        if token == b"\x00" and vocabulary.token_bytes[start : start + 256] == _ALL_BYTES:
+            return range(start, start + 256)
+    return range(0)

@@ -74,7 +74,7 @@ def space_marks(tokenizer: dict[str, Any]) -> set[str]:
 
 def is_space_replacement(component: dict[str, Any]) -> bool:
     """Whether a normalizer does nothing but write each space as something else."""
-    return component["type"] == "Replace" and component["pattern"] == {"String": " "}
+    return bool(component["type"] == "Replace" and component["pattern"] == {"String": " "})
 
 
 def _encoder(tokenizer: dict[str, Any]) -> list[dict[str, Any]]:

@@ -73,8 +73,9 @@ class Vocabulary:
                 f"the tokenizer has token id {largest_id}, the model only {vocab_size} ids; they do not match"
             )
         said = {token_id: read(token) for token, token_id in entries}
+        has_alphabet = is_byte_level(tokenizer)
         for added in added_tokens:
-            is_plain = is_byte_level(tokenizer) and added["content"] not in model_ids  # not in the alphabet: as it is
+            is_plain = has_alphabet and added["content"] not in model_ids  # the model's are written in the alphabet
             content = added["content"].encode() if is_plain else read(added["content"])
             said[added["id"]] = b"" if added["special"] else content
         said |= dict.fromkeys(_unknown_ids(tokenizer["model"], model_ids), b"")

@@ -99,6 +99,23 @@ def test_special_and_byte_tokens_written_in_a_text_are_text(kind: str) -> None:
         assert said(vocabulary_of(kind), ids) == text
 
 
+def test_an_end_of_text_that_is_no_special_token_is_text_where_it_is_written() -> None:
+    tokenizer = Tokenizer.from_str(tokenizer_of("byte_level").to_str())
+    tokenizer.add_tokens(["<end>"])
+    eos = tokenizer.token_to_id("<end>")
+    vocabulary = Vocabulary.from_tokenizer_json(tokenizer.to_str(), vocab_size=400, eos_token_ids=[eos])
+    ids = Speller(vocabulary, tokenizer).spell(b"the<end> cat")
+    assert eos not in ids
+    assert said(vocabulary, ids) == b"the<end> cat"
+
+
+def test_a_byte_token_stands_for_its_byte_only_where_no_other_token_does() -> None:
+    all_bytes = tuple(bytes([byte]) for byte in range(256))
+    vocabulary = Vocabulary((b"", b"\n", *all_bytes, b"a"), eos_token_ids=(0,))
+    ids = ids_by_bytes(vocabulary)
+    assert (ids[b"\n"], ids[b"a"], ids[b"b"]) == (1, 258, 2 + ord("b"))
+
+
 def test_the_tokenizer_that_was_given_is_left_as_it_was() -> None:
     tokenizer = mistral(["the cat"])
     tokenizer.enable_truncation(4)

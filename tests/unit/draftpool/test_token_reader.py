@@ -101,6 +101,15 @@ def test_byte_tokens_are_bytes_only_where_the_tokenizer_has_bytes() -> None:
     assert token_reader(without | {"model": model | {"byte_fallback": True}})("<0x41>") == b"A"
 
 
+def test_files_of_older_tokenizers_read_as_those_of_today() -> None:
+    """No type of the model, `add_prefix_space` where a scheme is now."""
+    metaspace = {"type": "Metaspace", "replacement": MARK, "add_prefix_space": True, "str_rep": MARK}
+    model = {"unk_id": 0, "vocab": [["<unk>", 0.0], [MARK + "a", -1.0]]}
+    tokenizer = {"added_tokens": None, "pre_tokenizer": metaspace, "decoder": metaspace, "model": model}
+    vocabulary = Vocabulary.from_tokenizer_json(json.dumps(tokenizer), vocab_size=2, eos_token_ids=[])
+    assert vocabulary.token_bytes == (b"", b" a")
+
+
 def bpe(**parts: Any) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE({"a": 0}, [], **parts.pop("model", {})))
     for name, part in parts.items():
