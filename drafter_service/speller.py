@@ -27,7 +27,7 @@ class Speller:
         self.vocabulary = vocabulary
         self._tokenizer = faithful_tokenizer(tokenizer)
         eos_ids = set(vocabulary.eos_token_ids)  # an end is no text, even where it is no special token
-        self._token_bytes = [b"" if i in eos_ids else token for i, token in enumerate(vocabulary.token_bytes)]
+        self._token_bytes = {i: token for i, token in enumerate(vocabulary.token_bytes) if i not in eos_ids}
         self._longest_match = LongestMatch(ids_by_bytes(vocabulary))
 
     def spell(self, text: bytes) -> list[int]:
@@ -59,7 +59,7 @@ class Speller:
         return ids if self._says(ids) == data else self._longest_match.spell(data)
 
     def _says(self, ids: Iterable[int]) -> bytes:
-        return b"".join(self._token_bytes[token_id] for token_id in ids)
+        return b"".join(self._token_bytes.get(token_id, b"") for token_id in ids)  # a tokenizer may have more ids
 
 
 class LongestMatch:
@@ -110,7 +110,7 @@ def ids_by_bytes(vocabulary: Vocabulary) -> dict[bytes, int]:
 
 
 def _byte_token_ids(vocabulary: Vocabulary) -> range:
-    """The 256 ids in a row that say the 256 bytes in order, as SentencePiece writes them; empty where there are none."""
+    """The 256 ids in a row that say the bytes in order, as SentencePiece writes them; empty where there are none."""
     for start, token in enumerate(vocabulary.token_bytes):
         if token == b"\x00" and vocabulary.token_bytes[start : start + 256] == _ALL_BYTES:
             return range(start, start + 256)

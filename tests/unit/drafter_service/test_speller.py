@@ -109,6 +109,15 @@ def test_an_end_of_text_that_is_no_special_token_is_text_where_it_is_written() -
     assert said(vocabulary, ids) == b"the<end> cat"
 
 
+def test_added_tokens_beyond_the_models_ids_are_spelled_with_others() -> None:
+    tokenizer = Tokenizer.from_str(tokenizer_of("byte_level").to_str())
+    tokenizer.add_tokens(["<table>"])
+    vocabulary = vocabulary_of("byte_level")
+    ids = Speller(vocabulary, tokenizer).spell(b"the<table> cat")
+    assert max(ids) < len(vocabulary)
+    assert said(vocabulary, ids) == b"the<table> cat"
+
+
 def test_a_byte_token_stands_for_its_byte_only_where_no_other_token_does() -> None:
     all_bytes = tuple(bytes([byte]) for byte in range(256))
     vocabulary = Vocabulary((b"", b"\n", *all_bytes, b"a"), eos_token_ids=(0,))
