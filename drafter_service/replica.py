@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from drafter_service import metrics
-from drafter_service.bridge import Speller
 from drafter_service.engine import DrafterEngine, DraftJob
 from drafter_service.recurrent_model import RecurrentModel
 from drafter_service.settings import DrafterSettings
+from drafter_service.speller import Speller
 from drafter_service.state_pool import StatePool
 from drafter_service.tokenizer_file import read_tokenizer
 from drafter_service.vocabularies import BridgeRegistry, drafter_vocabulary

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +16,7 @@ from typing import Any
 import numpy as np
 
 from draftpool.errors import ModelNotServable
-
-_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-_SPACE_MARK = "\u2581"
+from draftpool.token_reader import is_byte_level, token_reader
 
 
 @dataclass(frozen=True)
@@ -51,81 +48,60 @@ class Vocabulary:
     def from_tokenizer_json(cls, tokenizer_json: str, *, vocab_size: int, eos_token_ids: Sequence[int]) -> Vocabulary:
         """Read the byte strings out of a Hugging Face `tokenizer.json`.
 
-        Byte-level tokenizers (GPT-2, Llama 3, Qwen) and SentencePiece-style ones (a space mark, byte tokens
-        like <0x0A>; Llama 2, Gemma) are understood.
+        Joined, the byte strings of a text's tokens are what the tokenizer decodes without special tokens, plus the
+        spaces that it puts before a text and takes away again.
+
+        Special tokens and the unknown token are empty: neither is text. Other added tokens say their content, whatever
+        they swallow around them (`lstrip`, `rstrip`) or match (`normalized`).
 
         Args:
             vocab_size: V, of the model; ids that the tokenizer lacks stand for nothing.
 
         Raises:
-            ModelNotServable: the tokenizer is of neither kind, or has ids beyond the model's.
+            ModelNotServable: it is no tokenizer, the bytes of its tokens cannot be known, or it has ids beyond the
+                model's.
         """
-        description = json.loads(tokenizer_json)
-        to_bytes = _token_decoder(description)
-        token_bytes = [b""] * vocab_size
-        added_ids = {added["id"] for added in description.get("added_tokens") or []}
-        for token, token_id in _entries(description):
-            if token_id in added_ids:  # stands for its own text, not for the alphabet's bytes
-                continue
-            if token_id >= vocab_size:
-                raise ModelNotServable(
-                    f"the tokenizer has token id {token_id}, the model only {vocab_size} ids; they do not match"
-                )
-            token_bytes[token_id] = to_bytes(token)
-        for added in description.get("added_tokens") or []:
-            if added["id"] < vocab_size:
-                token_bytes[added["id"]] = b"" if added["special"] else added["content"].encode()
-        return cls(tuple(token_bytes), tuple(eos_token_ids))
+        tokenizer = _parsed(tokenizer_json)
+        read = token_reader(tokenizer)
+        entries = _entries(tokenizer["model"])
+        added_tokens = tokenizer.get("added_tokens") or []
+        model_ids = dict(entries)
+        in_model_only = model_ids.keys() - {added["content"] for added in added_tokens}
+        largest_id = max((model_ids[token] for token in in_model_only), default=0)
+        if largest_id >= vocab_size:
+            raise ModelNotServable(
+                f"the tokenizer has token id {largest_id}, the model only {vocab_size} ids; they do not match"
+            )
+        said = {token_id: read(token) for token, token_id in entries}
+        has_alphabet = is_byte_level(tokenizer)
+        for added in added_tokens:
+            is_plain = has_alphabet and added["content"] not in model_ids  # the model's are written in the alphabet
+            content = added["content"].encode() if is_plain else read(added["content"])
+            said[added["id"]] = b"" if added["special"] else content
+        said |= dict.fromkeys(_unknown_ids(tokenizer["model"], model_ids), b"")
+        return cls(tuple(said.get(token_id, b"") for token_id in range(vocab_size)), tuple(eos_token_ids))
 
 
-def _entries(description: dict[str, Any]) -> list[tuple[str, int]]:
-    """(token, id) of the tokenizer's model: BPE and WordPiece list a mapping, Unigram a list of pieces."""
-    vocab = description["model"]["vocab"]
+def _parsed(tokenizer_json: str) -> dict[str, Any]:
+    try:
+        tokenizer = json.loads(tokenizer_json)
+    except json.JSONDecodeError as error:
+        raise ModelNotServable(f"the tokenizer.json is no JSON: {error}") from error
+    if not isinstance(tokenizer, dict) or "vocab" not in (tokenizer.get("model") or {}):
+        raise ModelNotServable("the tokenizer.json describes no model with a vocabulary")
+    return tokenizer
+
+
+def _entries(model: dict[str, Any]) -> list[tuple[str, int]]:
+    """(token, id) of the tokenizer's model: BPE lists a mapping, Unigram a list of pieces."""
+    vocab = model["vocab"]
     if isinstance(vocab, dict):
         return list(vocab.items())
     return [(piece, token_id) for token_id, (piece, _) in enumerate(vocab)]
 
 
-def _token_decoder(description: dict[str, Any]) -> Any:
-    kinds = set(_component_types(description.get("decoder")))
-    if "ByteLevel" in kinds:
-        return _byte_level_bytes
-    if kinds & {"ByteFallback", "Metaspace"} or _SPACE_MARK in json.dumps(
-        description.get("decoder"), ensure_ascii=False
-    ):
-        return _sentencepiece_bytes
-    raise ModelNotServable(
-        f"the tokenizer's decoder ({', '.join(sorted(kinds)) or 'none'}) is neither byte-level nor "
-        "SentencePiece-style; the byte strings of its tokens cannot be known"
-    )
-
-
-def _component_types(component: dict[str, Any] | None) -> list[str]:
-    if component is None:
-        return []
-    parts = component.get("decoders") or []
-    return [component["type"], *(kind for part in parts for kind in _component_types(part))]
-
-
-def _sentencepiece_bytes(token: str) -> bytes:
-    if match := _BYTE_TOKEN.fullmatch(token):
-        return bytes.fromhex(match[1])
-    return token.replace(_SPACE_MARK, " ").encode()
-
-
-def _byte_level_bytes(token: str) -> bytes:
-    try:
-        return bytes(_BYTE_OF_CHARACTER[character] for character in token)
-    except KeyError as error:
-        raise ModelNotServable(f"the token {token!r} has {error}, which no byte-level alphabet has") from None
-
-
-def _byte_of_character() -> dict[str, int]:
-    """GPT-2's alphabet: printable bytes stand for themselves, the others for code points from 256 on."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    alphabet = {chr(byte): byte for byte in printable}
-    return alphabet | {chr(256 + index): byte for index, byte in enumerate(others)}
-
-
-_BYTE_OF_CHARACTER = _byte_of_character()
+def _unknown_ids(model: dict[str, Any], model_ids: dict[str, int]) -> list[int]:
+    """The id that stands for whatever the tokenizer does not know."""
+    if isinstance(model.get("unk_id"), int):
+        return [model["unk_id"]]
+    return [model_ids[model["unk_token"]]] if model.get("unk_token") in model_ids else []

@@ -1,6 +1,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from draftpool.errors import BadParameter, ModelNotServable
@@ -57,6 +59,29 @@ def test_fingerprints_tell_vocabularies_apart() -> None:
         for tokens, eos in [((b"a", b"bc"), (0,)), ((b"ab", b"c"), (0,)), ((b"a", b"bc"), (1,)), ((b"a", b"bc"), ())]
     }
     assert len(prints) == 4
+
+
+VOCABULARIES = st.builds(
+    Vocabulary,
+    st.lists(st.binary(max_size=3), max_size=4).map(tuple),
+    st.lists(st.integers(0, 3), max_size=2).map(tuple),
+)
+
+
+@given(one=VOCABULARIES, other=VOCABULARIES)
+def test_fingerprints_are_equal_where_all_tokens_and_ends_are(one: Vocabulary, other: Vocabulary) -> None:
+    assert (one.fingerprint == other.fingerprint) == (one == other)
+
+
+@given(vocabulary=VOCABULARIES, added=st.binary(min_size=1, max_size=2), data=st.data())
+def test_a_change_of_any_token_changes_the_fingerprint(
+    vocabulary: Vocabulary, added: bytes, data: st.DataObject
+) -> None:
+    tokens = [*vocabulary.token_bytes, b""]
+    place = data.draw(st.integers(0, len(tokens) - 1))
+    before = Vocabulary(tuple(tokens), vocabulary.eos_token_ids)
+    tokens[place] += added
+    assert Vocabulary(tuple(tokens), vocabulary.eos_token_ids).fingerprint != before.fingerprint
 
 
 def test_a_vocabulary_that_was_damaged_on_the_way_is_refused() -> None:
