@@ -20,8 +20,8 @@ from rich.table import Table
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from benchmarks.replay import Writer, Written, embedded_drafter, read_lines, replay
-from drafter_service.bridge import VocabularyBridge
 from drafter_service.replica import DrafterReplica
+from drafter_service.vocabulary.bridge import VocabularyBridge
 from draftpool.cli.demo_prompts import PROMPTS
 from draftpool.sampling import SamplingParams
 from draftpool.tree import TreeShape, chain

@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoModelForCausalLM, Mamba2Config, MambaConfig
 
-from drafter_service.recurrent_model import RecurrentModel
-from drafter_service.weights import load_mamba
+from drafter_service.mamba.recurrent_model import RecurrentModel
+from drafter_service.mamba.weights import load_mamba
 from draftpool.embedded import embedded_path
 
 MAMBA2_TINY = Mamba2Config(

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from drafter_service.bridge import VocabularyBridge
 from drafter_service.engine import DraftJob
 from drafter_service.replica import DrafterReplica
 from drafter_service.session import Session
 from drafter_service.settings import DrafterSettings
+from drafter_service.vocabulary.bridge import VocabularyBridge
 from draftpool.embedded import embedded_path
 from draftpool.sampling import SamplingParams
 from draftpool.tree_policy import TreePolicy

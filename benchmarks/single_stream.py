@@ -25,13 +25,15 @@ from benchmarks.baseline import TransformersBaseline
 from benchmarks.prompts import load_prompts
 from draftpool.cli.plan import EMBEDDED_TARGETS, StackPlan
 from draftpool.cli.stack import Stack
-from draftpool.client import NO_DRAFT, Client, Completion, TreeShape
+from draftpool.client import NO_DRAFT, BestFirst, Client, Completion, TreePolicy, TreeShape
 from draftpool.tree import chain
 
-VARIANTS: dict[str, TreeShape | None] = {
+VARIANTS: dict[str, TreePolicy | None] = {
     "no draft": NO_DRAFT,
     "chain of 4": chain(4),
     "(3,2,2,1,1)": TreeShape((3, 2, 2, 1, 1)),
+    "best 8 of depth 5": BestFirst(8, 5),
+    "best 16 of depth 6": BestFirst(16, 6),
     "bandit": None,
 }
 BASELINE = "transformers"

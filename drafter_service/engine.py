@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from drafter_service.expand import grow
-from drafter_service.recurrent_model import RecurrentModel
+from drafter_service.mamba.recurrent_model import RecurrentModel
 from drafter_service.schedule import share_reading
 from drafter_service.session import Session
 from drafter_service.state_pool import StatePool

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from drafter_service.candidates import rows_after
 from drafter_service.growth import Node
-from drafter_service.recurrent_model import RecurrentModel
+from drafter_service.mamba.recurrent_model import RecurrentModel
 from drafter_service.session import Session
 from drafter_service.state_pool import StatePool
 

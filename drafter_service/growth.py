@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import exp, log, log1p
 
-from drafter_service.lexicon import Lexicon
 from drafter_service.selection import best_nodes, branching_nodes
+from drafter_service.vocabulary.lexicon import Lexicon
 from draftpool.tree import ROOT, DraftTree, TreeShape
 from draftpool.tree_policy import TreePolicy
 

@@ -6,13 +6,13 @@ import torch
 
 from drafter_service import metrics
 from drafter_service.engine import DrafterEngine, DraftJob
-from drafter_service.recurrent_model import RecurrentModel
+from drafter_service.mamba.recurrent_model import RecurrentModel
+from drafter_service.mamba.weights import load_mamba
 from drafter_service.settings import DrafterSettings
-from drafter_service.speller import Speller
 from drafter_service.state_pool import StatePool
-from drafter_service.tokenizer_file import read_tokenizer
-from drafter_service.vocabularies import BridgeRegistry, drafter_vocabulary
-from drafter_service.weights import load_mamba
+from drafter_service.vocabulary.speller import Speller
+from drafter_service.vocabulary.tokenizer_file import read_tokenizer
+from drafter_service.vocabulary.vocabularies import BridgeRegistry, drafter_vocabulary
 from draftpool.engine_thread import EngineThread
 from draftpool.errors import ModelNotServable
 

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from drafter_service import metrics
-from drafter_service.bridge import VocabularyBridge
 from drafter_service.engine import DraftJob, DraftResult
 from drafter_service.replica import DrafterReplica
 from drafter_service.session import Session
+from drafter_service.vocabulary.bridge import VocabularyBridge
 from draftpool import wire
 from draftpool.errors import BrokenProtocol
 from draftpool.tree import NO_DRAFT

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from drafter_service.bridge import VocabularyBridge
 from drafter_service.candidates import Ask, Proposing
 from drafter_service.draws import Draws
 from drafter_service.growth import Node, TreeGrowth
-from drafter_service.recurrent_model import RecurrentModel
+from drafter_service.mamba.recurrent_model import RecurrentModel
 from drafter_service.state_pool import StatePool
-from drafter_service.transcript import Transcript
+from drafter_service.vocabulary.bridge import VocabularyBridge
+from drafter_service.vocabulary.transcript import Transcript
 from draftpool.choice import gumbel_rows
 from draftpool.errors import BadParameter, EmptyContext
 from draftpool.noise import GumbelRows

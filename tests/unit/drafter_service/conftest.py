@@ -10,12 +10,12 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import MambaForCausalLM, PreTrainedModel
 
-from drafter_service.bridge import Speller, VocabularyBridge
 from drafter_service.engine import DrafterEngine, DraftJob
-from drafter_service.recurrent_model import RecurrentModel
+from drafter_service.mamba.recurrent_model import RecurrentModel
+from drafter_service.mamba.weights import load_mamba
 from drafter_service.session import Session
 from drafter_service.state_pool import StatePool
-from drafter_service.weights import load_mamba
+from drafter_service.vocabulary.bridge import Speller, VocabularyBridge
 from draftpool.sampling import SamplingParams
 from draftpool.tree import DraftTree, TreeShape
 from draftpool.vocabulary import Vocabulary

@@ -5,9 +5,9 @@ import pytest
 import torch
 from transformers import MambaForCausalLM
 
-from drafter_service.bridge import Speller, VocabularyBridge
 from drafter_service.engine import DrafterEngine, DraftJob
 from drafter_service.session import Session
+from drafter_service.vocabulary.bridge import Speller, VocabularyBridge
 from draftpool.choice import coupled_scores, gumbel_rows
 from draftpool.errors import BadParameter, DraftpoolError, EmptyContext, NoCapacity, TokenOutOfVocabulary
 from draftpool.noise import GumbelRows

@@ -9,7 +9,7 @@ import pytest
 from drafter_service.replica import DrafterReplica
 from drafter_service.server import drafter_service
 from drafter_service.settings import DrafterSettings
-from drafter_service.vocabularies import BridgeRegistry
+from drafter_service.vocabulary.vocabularies import BridgeRegistry
 from draftpool import wire
 from draftpool.errors import (
     BadParameter,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drafter_service.growth import SHARPNESS, Candidate, Node, Row, TreeGrowth
-from drafter_service.lexicon import Lexicon, spelling_of
+from drafter_service.vocabulary.lexicon import Lexicon, spelling_of
 from draftpool.tree import EMPTY_TREE, NO_DRAFT, ROOT, DraftTree, TreeShape, chain
 from draftpool.tree_policy import BestFirst, TreePolicy
 from draftpool.vocabulary import Vocabulary

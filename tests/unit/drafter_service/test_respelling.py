@@ -7,9 +7,9 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from drafter_service.bridge import VocabularyBridge
 from drafter_service.engine import DrafterEngine, DraftJob
 from drafter_service.session import Session
+from drafter_service.vocabulary.bridge import VocabularyBridge
 from draftpool.sampling import SamplingParams
 from draftpool.tree import NO_DRAFT, DraftTree, TreeShape, chain
 from draftpool.tree_policy import BestFirst, TreePolicy

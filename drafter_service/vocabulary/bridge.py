@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from drafter_service.lexicon import Lexicon, spelling_of
-from drafter_service.speller import Speller, ids_by_bytes
+from drafter_service.vocabulary.lexicon import Lexicon, spelling_of
+from drafter_service.vocabulary.speller import Speller, ids_by_bytes
 from draftpool.errors import TokenOutOfVocabulary
 from draftpool.vocabulary import Vocabulary
 

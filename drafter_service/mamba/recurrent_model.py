@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from drafter_service.gathering import GatheringStepper
-from drafter_service.slot_store import SlotStore
-from drafter_service.stepper import MAX_ROWS, Stepper
-from drafter_service.weights import RecurrentWeights
+from drafter_service.mamba.gathering import GatheringStepper
+from drafter_service.mamba.slot_store import SlotStore
+from drafter_service.mamba.stepper import MAX_ROWS, Stepper
+from drafter_service.mamba.weights import RecurrentWeights
 
 _MAX_STEPPED_TOKENS = 3
 """So few tokens are quicker one by one; what a round leaves to catch up is seldom more."""
@@ -133,7 +133,7 @@ class RecurrentModel:
         return GatheringStepper(self._weights, self._slots)
 
     def _in_place(self) -> Stepper:
-        from drafter_service.in_place import InPlaceStepper  # Triton is not everywhere
+        from drafter_service.mamba.in_place import InPlaceStepper  # Triton is not everywhere
 
         self.reset(self._num_slots)
         return InPlaceStepper(self._weights, self._slots, padding_slot=self._num_slots)

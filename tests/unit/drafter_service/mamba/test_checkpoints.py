@@ -9,11 +9,11 @@ import torch
 from tokenizers import Tokenizer
 from transformers import Mamba2Config, Mamba2ForCausalLM
 
-from drafter_service.recurrent_model import RecurrentModel
+from drafter_service.mamba.recurrent_model import RecurrentModel
+from drafter_service.mamba.weights import RecurrentWeights, load_mamba
 from drafter_service.replica import DrafterReplica
 from drafter_service.settings import DrafterSettings
-from drafter_service.tokenizer_file import read_tokenizer
-from drafter_service.weights import RecurrentWeights, load_mamba
+from drafter_service.vocabulary.tokenizer_file import read_tokenizer
 from draftpool.errors import ModelNotServable
 from tests.unit.drafter_service.checkpoints import (
     MAMBA1,

@@ -16,18 +16,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from drafter_service.convolution import Convolution
-from drafter_service.group_norm import GroupNorm
-from drafter_service.mamba2_buffers import Mamba2Buffers, Mamba2Shape
-from drafter_service.projection import Projection
-from drafter_service.recurrence import Projected, Recurrence, Selected
-from drafter_service.slot_layout import SlotLayout, StepViews
-from drafter_service.state_space_duality import HeadInputs, scan_heads
+from drafter_service.mamba.convolution import Convolution
+from drafter_service.mamba.group_norm import GroupNorm
+from drafter_service.mamba.mamba2_buffers import Mamba2Buffers, Mamba2Shape
+from drafter_service.mamba.projection import Projection
+from drafter_service.mamba.recurrence import Projected, Recurrence, Selected
+from drafter_service.mamba.slot_layout import SlotLayout, StepViews
+from drafter_service.mamba.state_space_duality import HeadInputs, scan_heads
 
 
 @dataclass(frozen=True)
 class Mamba2Mixer:
-    """See `drafter_service.mixer.Mixer`.
+    """See `drafter_service.mamba.mixer.Mixer`.
 
     The norm's weight and its sqrt(d_model) are folded into `project_in`, those of the gated norm into `project_out`,
     log2(e) into `log2_decay`.

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from drafter_service.recurrent_model import RecurrentModel
-from drafter_service.weights import RecurrentWeights, load_mamba
+from drafter_service.mamba.recurrent_model import RecurrentModel
+from drafter_service.mamba.weights import RecurrentWeights, load_mamba
 from tests.unit.drafter_service.checkpoints import CONFIGS, MAMBA2, VOCAB_SIZE, random_model, write_original
 
 pytest.importorskip("triton", reason="the kernels are tested where Triton is installed: pip install triton")

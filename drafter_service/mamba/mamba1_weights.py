@@ -1,4 +1,4 @@
-"""The layers of a Mamba-1 checkpoint, arranged as `drafter_service.mamba1` computes them."""
+"""The layers of a Mamba-1 checkpoint, arranged as `drafter_service.mamba.mamba1` computes them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 
 import torch
 
-from drafter_service.checkpoint import Checkpoint, LayerTensors
-from drafter_service.convolution_weights import convolution_of
-from drafter_service.mamba1 import Mamba1Mixer
-from drafter_service.mamba1_buffers import Mamba1Buffers
-from drafter_service.projection import projection
-from drafter_service.selective_scan import SelectiveScan
+from drafter_service.mamba.checkpoint import Checkpoint, LayerTensors
+from drafter_service.mamba.convolution_weights import convolution_of
+from drafter_service.mamba.mamba1 import Mamba1Mixer
+from drafter_service.mamba.mamba1_buffers import Mamba1Buffers
+from drafter_service.mamba.projection import projection
+from drafter_service.mamba.selective_scan import SelectiveScan
 
 
 def mamba1_mixers(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> tuple[Mamba1Mixer, ...]:

@@ -8,7 +8,7 @@ from itertools import chain
 
 from tokenizers import Encoding, Tokenizer
 
-from drafter_service.faithful_tokenizer import faithful_tokenizer
+from drafter_service.vocabulary.faithful_tokenizer import faithful_tokenizer
 from draftpool.vocabulary import Vocabulary
 
 _NOT_UTF8 = re.compile("([\udc80-\udcff]+)")

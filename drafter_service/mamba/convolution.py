@@ -11,14 +11,14 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from drafter_service.slot_layout import StepViews
+from drafter_service.mamba.slot_layout import StepViews
 
 
 @dataclass(frozen=True)
 class Convolution:
     """Every channel on its own.
 
-    What a slot keeps are not past inputs but what they will contribute, see `drafter_service.slot_layout.SlotLayout`:
+    What a slot keeps are not past inputs but what they will contribute, see `SlotLayout`:
     a step adds `tap i * input` to row i + 1 and stores it as row i, which convolves and shifts at once.
 
     Attributes:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from drafter_service.bridge import VocabularyBridge
-from drafter_service.tokenizer_file import TokenizerFile
-from drafter_service.weights import RecurrentWeights
+from drafter_service.mamba.weights import RecurrentWeights
+from drafter_service.vocabulary.bridge import VocabularyBridge
+from drafter_service.vocabulary.tokenizer_file import TokenizerFile
 from draftpool.errors import UnknownVocabulary
 from draftpool.vocabulary import Vocabulary
 

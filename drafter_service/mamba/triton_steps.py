@@ -1,6 +1,6 @@
-"""One layer's step in the slots themselves, by the kernels of `drafter_service.triton_kernels`.
+"""One layer's step in the slots themselves, by the kernels of `triton_kernels.py`.
 
-`drafter_service.mamba1` and `drafter_service.mamba2` compute the same in torch operators on gathered rows. Needs
+`mamba1.py` and `mamba2.py` compute the same in torch operators on gathered rows. Needs
 Triton, which comes with torch's CUDA builds; `TRITON_INTERPRET=1` lets the kernels run on a CPU, for tests.
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from drafter_service.convolution import Convolution
-from drafter_service.mixer import Mixer
-from drafter_service.recurrence import Recurrence, Selected
-from drafter_service.triton_kernels import convolve_rows, recur_rows
+from drafter_service.mamba.convolution import Convolution
+from drafter_service.mamba.mixer import Mixer
+from drafter_service.mamba.recurrence import Recurrence, Selected
+from drafter_service.mamba.triton_kernels import convolve_rows, recur_rows
 
 _CONV_BLOCK = 256
 _MAX_TILE = 4096
@@ -22,7 +22,7 @@ _MAX_TILE = 4096
 def step_in_slots(
     mixer: Mixer, hidden: Tensor, normed: Tensor, slots: Tensor, parents: Tensor, children: Tensor
 ) -> Tensor:
-    """Feed one token to each of n states; see `drafter_service.mixer.Mixer.step`.
+    """Feed one token to each of n states; see `drafter_service.mamba.mixer.Mixer.step`.
 
     Args:
         slots: (num_slots, numbers) of this layer; the children's are written.

@@ -1,4 +1,4 @@
-"""Where a step of Mamba-2 keeps what it computes, see `drafter_service.mamba1_buffers`.
+"""Where a step of Mamba-2 keeps what it computes, see `drafter_service.mamba.mamba1_buffers`.
 
 Glossary: n rows of a batch, D d_inner, C channels of the convolution, H heads of P channels, G groups, S state size.
 """

@@ -1,4 +1,4 @@
-"""The layers of a Mamba-2 checkpoint, arranged as `drafter_service.mamba2` computes them."""
+"""The layers of a Mamba-2 checkpoint, arranged as `drafter_service.mamba.mamba2` computes them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 
 import torch
 
-from drafter_service.checkpoint import Checkpoint, LayerTensors
-from drafter_service.convolution_weights import convolution_of
-from drafter_service.group_norm import GroupNorm
-from drafter_service.mamba2 import Mamba2Mixer
-from drafter_service.mamba2_buffers import Mamba2Buffers, Mamba2Shape
-from drafter_service.projection import projection
+from drafter_service.mamba.checkpoint import Checkpoint, LayerTensors
+from drafter_service.mamba.convolution_weights import convolution_of
+from drafter_service.mamba.group_norm import GroupNorm
+from drafter_service.mamba.mamba2 import Mamba2Mixer
+from drafter_service.mamba.mamba2_buffers import Mamba2Buffers, Mamba2Shape
+from drafter_service.mamba.projection import projection
 
 
 def mamba2_mixers(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> tuple[Mamba2Mixer, ...]:

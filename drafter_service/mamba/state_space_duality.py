@@ -2,7 +2,7 @@
 
 Within a chunk every token reads every earlier one as attention would, weighed by how much has decayed between them;
 what came before the chunk is read from the state. All chunks are computed together but for their states, which follow
-one another. Shapes as in `drafter_service.mamba2`; N chunks of Q tokens.
+one another. Shapes as in `drafter_service.mamba.mamba2`; N chunks of Q tokens.
 
 Source: the SSD algorithm of "Transformers are SSMs", arXiv:2405.21060, section 6.
 """

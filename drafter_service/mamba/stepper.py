@@ -13,7 +13,7 @@ MAX_ROWS = 32
 
 class Stepper(Protocol):
     def step(self, token_ids: Sequence[int], parent_slots: Sequence[int], child_slots: Sequence[int]) -> Tensor:
-        """See `drafter_service.recurrent_model.RecurrentModel.step`; at most `MAX_ROWS` rows."""
+        """See `drafter_service.mamba.recurrent_model.RecurrentModel.step`; at most `MAX_ROWS` rows."""
 
     def feed(self, token_id: int, slot: int) -> None:
         """Feed one token to one state, in place."""

@@ -6,9 +6,9 @@ from typing import Protocol
 
 from torch import Tensor
 
-from drafter_service.convolution import Convolution
-from drafter_service.recurrence import Projected, Recurrence, Selected
-from drafter_service.slot_layout import SlotLayout, StepViews
+from drafter_service.mamba.convolution import Convolution
+from drafter_service.mamba.recurrence import Projected, Recurrence, Selected
+from drafter_service.mamba.slot_layout import SlotLayout, StepViews
 
 
 class Mixer(Protocol):

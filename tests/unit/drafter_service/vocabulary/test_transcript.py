@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drafter_service.transcript import Transcript
+from drafter_service.vocabulary.transcript import Transcript
 
 SPACE = ord(" ")
 

@@ -9,7 +9,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from drafter_service.checkpoint import Architecture, Checkpoint, unlimited
+from drafter_service.mamba.checkpoint import Architecture, Checkpoint, unlimited
 from draftpool.errors import ModelNotServable
 
 _ARCHITECTURES: dict[str, Architecture] = {"mamba": "mamba", "mamba2": "mamba2"}

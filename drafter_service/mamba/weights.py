@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from transformers.utils.hub import cached_file
 
-from drafter_service.checkpoint import Checkpoint
-from drafter_service.group_norm import GroupNorm
-from drafter_service.huggingface_layout import read_huggingface_checkpoint
-from drafter_service.mamba1_weights import mamba1_mixers
-from drafter_service.mamba2_weights import mamba2_mixers
-from drafter_service.mixer import Mixer
-from drafter_service.original_layout import read_original_checkpoint
-from drafter_service.projection import Projection, projection
+from drafter_service.mamba.checkpoint import Checkpoint
+from drafter_service.mamba.group_norm import GroupNorm
+from drafter_service.mamba.huggingface_layout import read_huggingface_checkpoint
+from drafter_service.mamba.mamba1_weights import mamba1_mixers
+from drafter_service.mamba.mamba2_weights import mamba2_mixers
+from drafter_service.mamba.mixer import Mixer
+from drafter_service.mamba.original_layout import read_original_checkpoint
+from drafter_service.mamba.projection import Projection, projection
 from draftpool.errors import ModelNotServable
 
 

@@ -16,17 +16,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from drafter_service.convolution import Convolution
-from drafter_service.mamba1_buffers import Mamba1Buffers
-from drafter_service.projection import Projection
-from drafter_service.recurrence import Projected, Recurrence, Selected
-from drafter_service.selective_scan import SelectiveScan
-from drafter_service.slot_layout import SlotLayout, StepViews
+from drafter_service.mamba.convolution import Convolution
+from drafter_service.mamba.mamba1_buffers import Mamba1Buffers
+from drafter_service.mamba.projection import Projection
+from drafter_service.mamba.recurrence import Projected, Recurrence, Selected
+from drafter_service.mamba.selective_scan import SelectiveScan
+from drafter_service.mamba.slot_layout import SlotLayout, StepViews
 
 
 @dataclass(frozen=True)
 class Mamba1Mixer:
-    """See `drafter_service.mixer.Mixer`.
+    """See `drafter_service.mamba.mixer.Mixer`.
 
     The norm's weight and its sqrt(d_model) are folded into `project_in`, log2(e) into `log2_decay`.
 

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from drafter_service.bridge import Speller, VocabularyBridge, ids_by_bytes
+from drafter_service.vocabulary.bridge import Speller, VocabularyBridge, ids_by_bytes
 from draftpool.errors import TokenOutOfVocabulary
 from draftpool.vocabulary import Vocabulary
 

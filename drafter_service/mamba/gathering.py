@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from drafter_service.slot_layout import StepViews
-from drafter_service.slot_store import SlotStore
-from drafter_service.stepper import MAX_ROWS
-from drafter_service.weights import RecurrentWeights
+from drafter_service.mamba.slot_layout import StepViews
+from drafter_service.mamba.slot_store import SlotStore
+from drafter_service.mamba.stepper import MAX_ROWS
+from drafter_service.mamba.weights import RecurrentWeights
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class _Workspace:
 
 
 class GatheringStepper:
-    """See `drafter_service.stepper.Stepper`."""
+    """See `drafter_service.mamba.stepper.Stepper`."""
 
     def __init__(self, weights: RecurrentWeights, store: SlotStore) -> None:
         self._weights = weights

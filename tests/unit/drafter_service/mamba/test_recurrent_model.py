@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
-from drafter_service.recurrent_model import RecurrentModel
-from drafter_service.weights import load_mamba
+from drafter_service.mamba.recurrent_model import RecurrentModel
+from drafter_service.mamba.weights import load_mamba
 from tests.unit.drafter_service.checkpoints import CONFIGS, VOCAB_SIZE, random_model, write_original
 
 TOKENS = torch.randint(0, VOCAB_SIZE, (300,), generator=torch.Generator().manual_seed(3)).tolist()
@@ -124,7 +124,7 @@ def test_a_reset_slot_remembers_nothing(model: RecurrentModel) -> None:
 def test_bfloat16_matrices_stay_close_to_float32(
     checkpoint: Path, expected: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("drafter_service.projection._BFLOAT16_MIN_WEIGHTS", 0)
+    monkeypatch.setattr("drafter_service.mamba.projection._BFLOAT16_MIN_WEIGHTS", 0)
     model = RecurrentModel(load_mamba(str(checkpoint), dtype=torch.bfloat16, device="cpu"), num_slots=1)
     model.reset(0)
     model.prefill(TOKENS[:-1], 0)

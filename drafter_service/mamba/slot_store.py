@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from drafter_service.slot_layout import SlotLayout
+from drafter_service.mamba.slot_layout import SlotLayout
 
 
 class SlotStore:

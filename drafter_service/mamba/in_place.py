@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from drafter_service.slot_store import SlotStore
-from drafter_service.stepper import MAX_ROWS
-from drafter_service.triton_steps import step_in_slots
-from drafter_service.weights import RecurrentWeights
+from drafter_service.mamba.slot_store import SlotStore
+from drafter_service.mamba.stepper import MAX_ROWS
+from drafter_service.mamba.triton_steps import step_in_slots
+from drafter_service.mamba.weights import RecurrentWeights
 from draftpool.cuda_graphs import CudaGraphs, Recorder, as_it_is
 
 _BUCKETS = [1 << power for power in range(MAX_ROWS.bit_length())]
@@ -19,7 +19,7 @@ _BUCKETS = [1 << power for power in range(MAX_ROWS.bit_length())]
 
 
 class InPlaceStepper:
-    """See `drafter_service.stepper.Stepper`.
+    """See `drafter_service.mamba.stepper.Stepper`.
 
     Args:
         padding_slot: of no session; the rows that pad a bucket read and write it.

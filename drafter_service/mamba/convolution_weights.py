@@ -1,11 +1,11 @@
-"""A layer's convolution as saved, arranged as `drafter_service.convolution` computes it."""
+"""A layer's convolution as saved, arranged as `drafter_service.mamba.convolution` computes it."""
 
 from __future__ import annotations
 
 import torch
 
-from drafter_service.checkpoint import LayerTensors
-from drafter_service.convolution import Convolution
+from drafter_service.mamba.checkpoint import LayerTensors
+from drafter_service.mamba.convolution import Convolution
 
 
 def convolution_of(tensors: LayerTensors) -> Convolution:

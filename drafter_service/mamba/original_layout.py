@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers.utils.hub import cached_file
 
-from drafter_service.checkpoint import Architecture, Checkpoint, unlimited
+from drafter_service.mamba.checkpoint import Architecture, Checkpoint, unlimited
 from draftpool.errors import ModelNotServable
 
 _NORM_EPS = 1e-5

@@ -1,4 +1,4 @@
-"""The Triton kernels of a step in the slots themselves; `drafter_service.triton_steps` launches them.
+"""The Triton kernels of a step in the slots themselves; `drafter_service.mamba.triton_steps` launches them.
 
 Every program reads its row's parent by index and writes its child: no state is gathered before or scattered after.
 A row may be its own parent, since each number is read before it is written by the same program.
@@ -17,7 +17,7 @@ def convolve_rows(
     inputs,  # (n, C), strides (input_stride, 1)
     taps,  # (K, C)
     bias,  # (C,)
-    slots,  # (num_slots, numbers), see `drafter_service.slot_layout.SlotLayout`
+    slots,  # (num_slots, numbers), see `drafter_service.mamba.slot_layout.SlotLayout`
     parents,  # (n,)
     children,  # (n,)
     output,  # (n, C): silu of the convolution

@@ -7,8 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers
 
-from drafter_service.bridge import VocabularyBridge
-from drafter_service.speller import LongestMatch, Speller, ids_by_bytes
+from drafter_service.vocabulary.bridge import VocabularyBridge
+from drafter_service.vocabulary.speller import LongestMatch, Speller, ids_by_bytes
 from draftpool.vocabulary import Vocabulary
 from tests.unit.tokenizer_kinds import (
     EOS,

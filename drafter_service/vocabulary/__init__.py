@@ -1,0 +1,1 @@
+"""Between the tokens of the drafter and those of its targets."""
