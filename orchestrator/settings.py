@@ -8,19 +8,21 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from draftpool.tree import NO_DRAFT, TreeShape, chain
+from draftpool.tree_policy import BestFirst, TreePolicy
 
-DEFAULT_ARMS = (
+DEFAULT_ARMS: tuple[TreePolicy, ...] = (
     NO_DRAFT,
     chain(2),
     chain(3),
     chain(4),
-    chain(5),
-    TreeShape((2, 2, 1, 1)),
-    TreeShape((3, 3, 2, 1)),
+    BestFirst(max_nodes=5, max_depth=4),
+    BestFirst(max_nodes=8, max_depth=5),
+    BestFirst(max_nodes=16, max_depth=6),
+    BestFirst(max_nodes=32, max_depth=7),
     TreeShape((3, 2, 2, 1, 1)),
-    TreeShape((2, 2, 2, 1, 1, 1)),
 )
-"""The shapes the bandit chooses from: the paper's (arXiv:2506.01206), chains, one small tree, and not drafting."""
+"""What the bandit chooses from: not drafting, chains, best-first trees that double in size, and a fixed tree of the paper
+(arXiv:2506.01206), which best-first trees of a third of its nodes outdo."""
 
 
 class OrchestratorSettings(BaseSettings):
