@@ -21,8 +21,8 @@ DEFAULT_ARMS: tuple[TreePolicy, ...] = (
     BestFirst(max_nodes=32, max_depth=7),
     TreeShape((3, 2, 2, 1, 1)),
 )
-"""What the bandit chooses from: not drafting, chains, best-first trees that double in size, and a fixed tree of the paper
-(arXiv:2506.01206), which best-first trees of a third of its nodes outdo."""
+"""What the bandit chooses from: not drafting, chains, best-first trees that double in size, and the paper's fixed tree
+(arXiv:2506.01206)."""
 
 
 class OrchestratorSettings(BaseSettings):
