@@ -54,18 +54,18 @@ class Node:
     """
 
     token_id: int
-    parent: Node | None
+    parent: Node | None = field(repr=False)
     depth: int
     log_value: float
     log_prob: float
     drafter_id: int | None = None
-    state_parent: Node | None = None
+    state_parent: Node | None = field(default=None, repr=False)
     slot: int | None = None
     number: int = 0
     support: Sequence[tuple[int, float]] = ()
     has_row: bool = False
     log_total: float | None = None
-    children: dict[int, Node] = field(default_factory=dict)
+    children: dict[int, Node] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)

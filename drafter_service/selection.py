@@ -20,12 +20,15 @@ def branching_nodes(root: Node, branching: Sequence[int]) -> list[Node]:
 
 
 def best_nodes(nodes: Sequence[Node], max_nodes: int) -> list[Node]:
-    """The most valuable nodes, best first.
+    """The most valuable nodes, best first, and with every node its parent.
 
-    With every node comes its parent: a parent stands before its child in `nodes`, is never worth less, and sorting
-    keeps the order of equals.
+    A node is worth no more than its parent, whatever was found out about either since; a parent stands before its child
+    in `nodes`, and sorting keeps the order of equals.
     """
-    return _best(nodes, max_nodes)
+    worth: dict[Node | None, float] = {}
+    for node in nodes:
+        worth[node] = min(node.log_value, worth.get(node.parent, 0.0))
+    return sorted(nodes, key=lambda node: -worth[node])[:max_nodes]
 
 
 def _best(nodes: Iterable[Node], max_nodes: int) -> list[Node]:
