@@ -23,6 +23,7 @@ from benchmarks.replay import Writer, Written, embedded_drafter, read_lines, rep
 from drafter_service.replica import DrafterReplica
 from drafter_service.vocabulary.bridge import VocabularyBridge
 from draftpool.cli.demo_prompts import PROMPTS
+from draftpool.embedded import embedded_path
 from draftpool.sampling import SamplingParams
 from draftpool.tree import TreeShape, chain
 from draftpool.tree_policy import BestFirst, TreePolicy
@@ -73,8 +74,10 @@ def compare_bridges(drafter: DrafterReplica, train: Sequence[str], problems: Seq
     table = Table(title="Other tokenizers: tokens per pass on the answers of GSM8K, greedy")
     for column in ("tokens", "shared with the drafter", "tree", "intersection alone", "with spelling", "gain"):
         table.add_column(column, justify="right")
-    for vocab_size in (1000, 4500, 9000):
-        tokenizer = _byte_level_bpe(train, vocab_size)
+    trained = _byte_level_bpe(train, 9000)
+    own = Tokenizer.from_file(str(embedded_path("tiny-mamba-drafter") / "tokenizer.json"))
+    for tokenizer in (*(_mixed(own, trained, share) for share in (0.99, 0.8, 0.6)), trained):
+        vocab_size = tokenizer.get_vocab_size()
         vocabulary = Vocabulary.from_tokenizer_json(tokenizer.to_str(), vocab_size=vocab_size, eos_token_ids=[0])
         bridge = VocabularyBridge(drafter.speller, vocabulary)
         texts = [_as_written(tokenizer, problem) for problem in problems]
@@ -101,6 +104,24 @@ def _byte_level_bpe(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
+
+
+def _mixed(first: Tokenizer, second: Tokenizer, share: float) -> Tokenizer:
+    """The first tokenizer, the last of its tokens exchanged for tokens of the second until only a share is left."""
+    description = json.loads(first.to_str())
+    model, others = description["model"], json.loads(second.to_str())["model"]["merges"]
+    num_left = int(share * len(model["vocab"]))
+    dropped = {token for token, token_id in model["vocab"].items() if token_id >= num_left}
+    known = model["vocab"].keys() - dropped
+    merges = [[left, right] for left, right in model["merges"] if not {left, right, left + right} & dropped]
+    free_ids = list(range(num_left, len(model["vocab"])))
+    vocab = {token: token_id for token, token_id in model["vocab"].items() if token in known}
+    for left, right in others:
+        if free_ids and {left, right} <= vocab.keys() and left + right not in model["vocab"]:
+            vocab[left + right] = free_ids.pop(0)
+            merges.append([left, right])
+    model["vocab"], model["merges"] = vocab, merges
+    return Tokenizer.from_str(json.dumps(description))
 
 
 def _as_written(tokenizer: Tokenizer, problem: dict[str, str]) -> Written:
