@@ -117,6 +117,8 @@ def _mixed(first: Tokenizer, second: Tokenizer, share: float) -> Tokenizer:
     free_ids = list(range(num_left, len(model["vocab"])))
     vocab = {token: token_id for token, token_id in model["vocab"].items() if token in known}
     for left, right in others:
+        if left.isdigit() or right.isdigit():  # which the first tokenizer never joins
+            continue
         if free_ids and {left, right} <= vocab.keys() and left + right not in model["vocab"]:
             vocab[left + right] = free_ids.pop(0)
             merges.append([left, right])
