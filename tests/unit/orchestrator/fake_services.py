@@ -200,7 +200,7 @@ def chain_tree(token_ids: list[int]) -> DraftTree:
 async def fleet_of(*services: FakeVerifier | FakeDrafter, refresh_s: float = 0.05) -> AsyncIterator[Fleet]:
     """A fleet that watches these services; whatever a test does with them, no stream may be left at its end."""
     async with AsyncExitStack() as stack:
-        for service in services:
+        for service in dict.fromkeys(services):  # one told twice is still one server
             await service.start()
             stack.push_async_callback(service.stop)
         fleet = Fleet(
