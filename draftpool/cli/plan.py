@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -25,6 +25,7 @@ class StackPlan:
         targets: an embedded name, folder or hub id each; at least one.
         drafter: the same; None decodes without drafts.
         num_drafters: replicas of the drafter.
+        num_verifiers: replicas of each target.
         listen: address of the orchestrator; port 0 takes a free one.
         dtype: of the targets; None leaves it to the verifier.
         drafter_threads, verifier_threads: per process; None divides the machine's cores.
@@ -38,6 +39,7 @@ class StackPlan:
     targets: tuple[str, ...] = EMBEDDED_TARGETS
     drafter: str | None = EMBEDDED_DRAFTER
     num_drafters: int = 1
+    num_verifiers: int = 1
     listen: str = _FREE_PORT
     dtype: str | None = None
     drafter_threads: int | None = None
@@ -54,36 +56,39 @@ class StackPlan:
 
     @property
     def threads(self) -> ThreadPlan:
-        shared = plan_threads(num_targets=len(self.targets), num_cores=num_physical_cores())
+        shared = plan_threads(num_verifiers=len(self.targets) * self.num_verifiers, num_cores=num_physical_cores())
         return ThreadPlan(self.drafter_threads or shared.drafter, self.verifier_threads or shared.verifier)
 
     def drafters(self) -> tuple[ServiceSpec, ...]:
         if self.drafter is None:
             return ()
         options = ("--model", self.drafter, "--num-threads", str(self.threads.drafter))
-        names = [f"drafter {number}" for number in range(1, self.num_drafters + 1)]
-        return tuple(
-            self._spec("drafter" if self.num_drafters == 1 else name, "drafter", options, self.threads.drafter)
-            for name in names
-        )
+        return self._replicas(self.num_drafters, "drafter", "drafter", options, self.threads.drafter)
 
-    def verifiers(self) -> dict[str, ServiceSpec]:
+    def verifiers(self) -> dict[str, tuple[ServiceSpec, ...]]:
         """By the name under which each target is served."""
-        return {served_name(target): self._verifier(target) for target in self.targets}
+        return {served_name(target): self._verifiers(target) for target in self.targets}
 
-    def orchestrator(self, *, drafters: tuple[str, ...], verifiers: Mapping[str, str]) -> ServiceSpec:
+    def orchestrator(self, *, drafters: Sequence[str], verifiers: Sequence[str]) -> ServiceSpec:
         """Args: addresses, as known once the model services answer."""
         options = [
             *(part for address in drafters for part in ("--drafter", address)),
-            *(part for address in verifiers.values() for part in ("--verifier", address)),
+            *(part for address in verifiers for part in ("--verifier", address)),
         ]
         return self._spec("orchestrator", "orchestrator", tuple(options), 1, listen=self.listen)
 
-    def _verifier(self, target: str) -> ServiceSpec:
+    def _verifiers(self, target: str) -> tuple[ServiceSpec, ...]:
         name = served_name(target)
         dtype = () if self.dtype is None else ("--dtype", self.dtype)
         options = ("--model", target, "--name", name, "--num-threads", str(self.threads.verifier), *dtype)
-        return self._spec(f"verifier {name}", "verifier", options, self.threads.verifier)
+        return self._replicas(self.num_verifiers, f"verifier {name}", "verifier", options, self.threads.verifier)
+
+    def _replicas(
+        self, num_replicas: int, name: str, role: str, options: tuple[str, ...], num_threads: int
+    ) -> tuple[ServiceSpec, ...]:
+        """Numbered where there are several."""
+        names = [name] if num_replicas == 1 else [f"{name} {number}" for number in range(1, num_replicas + 1)]
+        return tuple(self._spec(each, role, options, num_threads) for each in names)
 
     def _spec(
         self, name: str, role: str, options: tuple[str, ...], num_threads: int, listen: str = _FREE_PORT

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -95,9 +96,10 @@ class Stack:
         return tuple(self.services[spec.name].address for spec in self.plan.drafters())
 
     @property
-    def verifiers(self) -> dict[str, str]:
-        """Addresses of the verifiers, by the name of their target."""
-        return {name: self.services[spec.name].address for name, spec in self.plan.verifiers().items()}
+    def verifiers(self) -> dict[str, tuple[str, ...]]:
+        """Addresses of the verifier replicas, by the name of their target."""
+        planned = self.plan.verifiers()
+        return {name: tuple(self.services[spec.name].address for spec in specs) for name, specs in planned.items()}
 
     @property
     def pids(self) -> dict[str, int]:
@@ -156,14 +158,14 @@ class Stack:
                 service.kill()
 
     async def _start_all(self) -> None:
-        models = self._add([*self.plan.drafters(), *self.plan.verifiers().values()])
+        models = self._add([*self.plan.drafters(), *chain(*self.plan.verifiers().values())])
         try:
             async with asyncio.TaskGroup() as group:
                 for service in models:
                     group.create_task(self._start_first(service))
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        front = self.plan.orchestrator(drafters=self.drafters, verifiers=self.verifiers)
+        front = self.plan.orchestrator(drafters=self.drafters, verifiers=tuple(chain(*self.verifiers.values())))
         for service in self._add([front]):
             await self._start_first(service)
 

@@ -23,11 +23,11 @@ class ThreadPlan:
     verifier: int
 
 
-def plan_threads(*, num_targets: int, num_cores: int) -> ThreadPlan:
-    """One thread for a drafter, whose steps are too small to share; the targets divide the cores among them."""
+def plan_threads(*, num_verifiers: int, num_cores: int) -> ThreadPlan:
+    """One thread for a drafter, whose steps are too small to share; the verifiers divide the cores among them."""
     if num_cores <= _SMALL_MACHINE_CORES:
         return ThreadPlan(drafter=1, verifier=1)
-    return ThreadPlan(drafter=1, verifier=max(1, num_cores // max(1, num_targets)))
+    return ThreadPlan(drafter=1, verifier=max(1, num_cores // max(1, num_verifiers)))
 
 
 def thread_environment(num_threads: int) -> dict[str, str]:

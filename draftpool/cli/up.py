@@ -19,6 +19,7 @@ from draftpool.errors import BadParameter
 
 EXAMPLE_PROMPT = '"Question: How many legs do 3 cats have?"'
 
+Replicas = Annotated[int, typer.Option(min=1, help="Processes of the drafter, of each target.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Of each such process.", show_default="by cores")]
 
 
@@ -36,6 +37,8 @@ def up(
         str, typer.Option("--drafter", "-d", help="Embedded name, folder or hub id.")
     ] = EMBEDDED_DRAFTER,
     no_drafter: Annotated[bool, typer.Option("--no-drafter", help="Decode without drafting.")] = False,
+    num_drafters: Replicas = 1,
+    num_verifiers: Replicas = 1,
     listen: Annotated[str, typer.Option(help="Where the orchestrator answers.")] = DEFAULT_ADDRESS,
     dtype: Annotated[str | None, typer.Option(help="Of the targets.", show_default="the verifier's")] = None,
     drafter_threads: Threads = None,
@@ -49,6 +52,8 @@ def up(
         plan = StackPlan(
             targets=tuple(target or EMBEDDED_TARGETS),
             drafter=None if no_drafter else drafter,
+            num_drafters=num_drafters,
+            num_verifiers=num_verifiers,
             listen=listen,
             dtype=dtype,
             drafter_threads=drafter_threads,

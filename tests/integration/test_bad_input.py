@@ -72,7 +72,7 @@ def verify(committed: list[int], tree: tree_pb2.DraftTree | None = None, *, open
     ],
 )
 async def test_the_verifier_refuses_what_breaks_its_contract(stack: Stack, messages: list, error: type) -> None:
-    async with open_channel(stack.verifiers["tiny-llama"]) as channel:
+    async with open_channel(stack.verifiers["tiny-llama"][0]) as channel:
         call = verifier_pb2_grpc.VerifierStub(channel).Verify()
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             for message in messages:
@@ -83,7 +83,7 @@ async def test_the_verifier_refuses_what_breaks_its_contract(stack: Stack, messa
 
 
 async def test_a_verifier_without_a_seed_refuses_to_sample(stack: Stack) -> None:
-    async with open_channel(stack.verifiers["tiny-llama"]) as channel:
+    async with open_channel(stack.verifiers["tiny-llama"][0]) as channel:
         call = verifier_pb2_grpc.VerifierStub(channel).Verify()
         message = verify([1])
         message.session.sampling.temperature = 1
@@ -103,7 +103,7 @@ async def test_a_drafter_names_a_vocabulary_it_was_not_taught(stack: Stack) -> N
 
 
 async def test_the_rejection_rule_is_known_and_not_yet_served(stack: Stack) -> None:
-    async with open_channel(stack.verifiers["tiny-llama"]) as channel:
+    async with open_channel(stack.verifiers["tiny-llama"][0]) as channel:
         call = verifier_pb2_grpc.VerifierStub(channel).Verify()
         message = verify([1])
         message.session.acceptance_rule = sampling_pb2.ACCEPTANCE_RULE_REJECTION

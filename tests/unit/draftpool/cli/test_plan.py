@@ -32,20 +32,22 @@ def test_a_stack_without_a_target_is_refused() -> None:
 def test_without_a_drafter_none_is_started() -> None:
     plan = StackPlan(drafter=None)
     assert plan.drafters() == ()
-    assert "--drafter" not in plan.orchestrator(drafters=(), verifiers={"tiny-llama": "h:1"}).options
+    assert "--drafter" not in plan.orchestrator(drafters=(), verifiers=("h:1",)).options
 
 
-def test_replicas_of_the_drafter_have_names_of_their_own() -> None:
-    assert [spec.name for spec in StackPlan(num_drafters=2).drafters()] == ["drafter 1", "drafter 2"]
+def test_replicas_have_names_of_their_own() -> None:
+    plan = StackPlan(targets=("a", "b"), num_drafters=2, num_verifiers=2)
+    assert [spec.name for spec in plan.drafters()] == ["drafter 1", "drafter 2"]
+    assert [spec.name for spec in plan.verifiers()["b"]] == ["verifier b 1", "verifier b 2"]
 
 
 def test_the_orchestrator_is_given_every_address() -> None:
-    spec = StackPlan(listen="0.0.0.0:7000").orchestrator(drafters=("h:1",), verifiers={"a": "h:2", "b": "h:3"})
+    spec = StackPlan(listen="0.0.0.0:7000").orchestrator(drafters=("h:1",), verifiers=("h:2", "h:3"))
     assert spec.options == ("--drafter", "h:1", "--verifier", "h:2", "--verifier", "h:3")
     assert spec.listen == "0.0.0.0:7000"
 
 
 def test_every_model_process_is_told_its_threads_and_name() -> None:
-    spec = StackPlan(targets=("/models/a",), verifier_threads=3, dtype="float32").verifiers()["a"]
+    (spec,) = StackPlan(targets=("/models/a",), verifier_threads=3, dtype="float32").verifiers()["a"]
     assert spec.num_threads == 3
     assert " ".join(spec.options) == "--model /models/a --name a --num-threads 3 --dtype float32"

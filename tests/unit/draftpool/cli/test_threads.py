@@ -9,11 +9,11 @@ from draftpool.cli.threads import ThreadPlan, num_physical_cores, plan_threads, 
 
 
 @pytest.mark.parametrize(
-    ("num_cores", "num_targets", "verifier"),
+    ("num_cores", "num_verifiers", "verifier"),
     [(1, 1, 1), (2, 1, 1), (2, 2, 1), (4, 1, 4), (4, 2, 2), (8, 3, 2), (64, 2, 32), (4, 9, 1)],
 )
-def test_targets_share_the_cores_and_a_drafter_has_one(num_cores: int, num_targets: int, verifier: int) -> None:
-    assert plan_threads(num_targets=num_targets, num_cores=num_cores) == ThreadPlan(drafter=1, verifier=verifier)
+def test_verifiers_share_the_cores_and_a_drafter_has_one(num_cores: int, num_verifiers: int, verifier: int) -> None:
+    assert plan_threads(num_verifiers=num_verifiers, num_cores=num_cores) == ThreadPlan(drafter=1, verifier=verifier)
 
 
 def test_a_process_is_told_how_many_threads_it_has_and_that_idle_ones_sleep() -> None:
