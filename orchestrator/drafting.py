@@ -144,7 +144,7 @@ class DraftSource:
     def _lose(self, error: DraftpoolError) -> None:
         """Drop the stream; a replica that is not merely full is out until it has described itself again."""
         if self._drafter is not None and not isinstance(error, NoCapacity):
-            self._drafter.is_up = False
+            self._drafter.report_failure(error.message)
         self._drop(error)
 
     def _pause(self) -> None:
