@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 _START_S = 15.0
 """The longest that a start waits for addresses and replicas; whoever is slower is taken in later."""
+_LINGER_S = 30.0
+"""So long a channel outlives its address at least: requests that chose it may be about to open a stream."""
 
 
 class Roster(Generic[R]):
@@ -104,7 +106,7 @@ class Roster(Generic[R]):
             self._let_go(replica)
 
     async def _attend(self, replica: R) -> None:
-        """From its first address to its last stream."""
+        """From when its address appears to when its last stream has ended."""
         watch = partial(watch_health, replica, max_pause_s=self._refresh_s)
         watching = asyncio.create_task(self._persistently(watch, replica.address))
         try:
@@ -112,6 +114,7 @@ class Roster(Generic[R]):
                 await self._visit_if_possible(replica)
                 await replica.changed(self._refresh_s)
             watching.cancel()
+            await asyncio.sleep(_LINGER_S)
             while replica.num_streams:
                 await replica.changed(self._refresh_s)
         finally:

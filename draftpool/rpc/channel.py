@@ -10,9 +10,9 @@ MAX_MESSAGE_BYTES = 64 * 2**20
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # A peer that vanished without a word is noticed within 15 seconds, not at the kernel's leisure. Without the last two
-    # it takes more than a minute: a ping has a time limit of its own, and a call that has long been quiet, as the watch
-    # of a replica's health mostly is, is pinged once a minute.
+    # A peer that vanished without a word is noticed within 15 seconds, not at the kernel's leisure. Without the last
+    # two it takes more than a minute: a ping has a time limit of its own, and a call that has long been quiet, as the
+    # watch of a replica's health mostly is, is pinged once a minute.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.ping_timeout_ms", 5_000),

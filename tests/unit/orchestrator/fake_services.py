@@ -88,9 +88,9 @@ class FakeService:
         self.port = self._server.add_insecure_port(self.address)
         await self._server.start()
 
-    async def stop(self) -> None:
+    async def stop(self, grace_s: float | None = None) -> None:
         if self._server is not None:
-            await self._server.stop(None)
+            await self._server.stop(grace_s)
 
     async def drain(self) -> None:
         """Say that no new sessions should come, and go on with those there are."""
