@@ -70,8 +70,9 @@ class DraftSource:
 
     @property
     def is_available(self) -> bool:
-        """Whether asking for a draft makes sense now."""
-        return time.monotonic() >= self._paused_until and any(drafter.is_up for drafter in self._fleet.drafters)
+        """Whether asking for a draft makes sense now. A drafter that drains goes on with the sessions it has."""
+        can_be_asked = self._stream is not None or any(drafter.is_up for drafter in self._fleet.drafters)
+        return can_be_asked and time.monotonic() >= self._paused_until
 
     async def draft(self, token_ids: Sequence[int], shape: TreePolicy) -> Draft:
         """A tree after `token_ids`, of at most that shape; the empty tree where no drafter delivers.
@@ -144,7 +145,7 @@ class DraftSource:
     def _lose(self, error: DraftpoolError) -> None:
         """Drop the stream; a replica that is not merely full is out until it has described itself again."""
         if self._drafter is not None and not isinstance(error, NoCapacity):
-            self._drafter.is_up = False
+            self._drafter.report_failure(error.message)
         self._drop(error)
 
     def _pause(self) -> None:

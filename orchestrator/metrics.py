@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Histogram
+from collections.abc import Callable, Sequence
+
+from prometheus_client import Counter, Gauge, Histogram
 
 from draftpool.metrics import SHORT_SECONDS
+from orchestrator.fleet import Fleet
 from orchestrator.generation import Round
+from orchestrator.replicas import PoolState, Replica
 from orchestrator.settings import DEFAULT_ARMS
 
 ROUNDS = Counter("draftpool_rounds_total", "Rounds, by target and the tree shape asked for.", ["target", "shape"])
 DRAFTED_NODES = Counter("draftpool_drafted_nodes_total", "Tree nodes verified.", ["target"])
 ACCEPTED_TOKENS = Counter("draftpool_accepted_tokens_total", "Drafted tokens accepted.", ["target"])
 GENERATED_TOKENS = Counter("draftpool_generated_tokens_total", "Tokens emitted.", ["target"])
+POOL_REPLICAS = Gauge(
+    "draftpool_pool_replicas", "Replicas known, by role and state: up, draining, ejected, down.", ["role", "state"]
+)
 ROUND_SECONDS = Histogram("draftpool_round_seconds", "Duration of a round.", ["target"], buckets=SHORT_SECONDS)
 
 
@@ -23,3 +30,14 @@ def observe_round(target: str, round_: Round) -> None:
     ACCEPTED_TOKENS.labels(target).inc(round_.num_accepted)
     GENERATED_TOKENS.labels(target).inc(round_.num_committed)
     ROUND_SECONDS.labels(target).observe(round_.round_us / 1e6)
+
+
+def watch_pools(fleet: Fleet) -> None:
+    """Count the fleet's replicas whenever the metrics are read."""
+
+    def count(replicas: Callable[[], Sequence[Replica]], state: PoolState) -> Callable[[], float]:
+        return lambda: sum(replica.state is state for replica in replicas())
+
+    for state in PoolState:
+        POOL_REPLICAS.labels("verifier", state).set_function(count(lambda: fleet.verifiers, state))
+        POOL_REPLICAS.labels("drafter", state).set_function(count(lambda: fleet.drafters, state))

@@ -73,7 +73,8 @@ class ModelStream(Generic[ReplyT]):
             self.close()
             raise
         self.num_sent = num_tokens
-        self.replica.num_waiting = reply.load.num_waiting
+        self.replica.report_success()
+        self.replica.report_load(reply.load)
         return reply, (time.perf_counter_ns() - start) // 1000
 
     def close(self) -> None:

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from draftpool.rpc import server as rpc_server
 from draftpool.settings import ServerSettings
 from draftpool.v1 import generation_pb2_grpc
+from orchestrator import metrics
 from orchestrator.admission import Admission
 from orchestrator.bandit import BanditRegistry, measured_cost, paper_cost
+from orchestrator.discovery import sources_of
+from orchestrator.ejection import EjectionPolicy
 from orchestrator.fleet import Fleet
 from orchestrator.servicer import GenerationServicer
 from orchestrator.settings import DEFAULT_ARMS, OrchestratorSettings
@@ -23,7 +26,8 @@ async def serve(
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve `draftpool.v1.Generation` until asked to stop. Raises BadParameter when the address cannot be bound."""
-    fleet = Fleet(verifiers=settings.verifiers, drafters=settings.drafters, refresh_s=settings.refresh_s)
+    fleet = _fleet(settings)
+    metrics.watch_pools(fleet)
     admission = Admission(max_running=settings.max_requests, max_waiting=settings.max_queued_requests)
     bandits = BanditRegistry(DEFAULT_ARMS, _PRICINGS[settings.reward], settings.exploration)
     servicer = GenerationServicer(fleet, bandits, admission, settings)
@@ -33,3 +37,12 @@ async def serve(
     )
     async with fleet.watched():
         await rpc_server.serve([service], server_settings, on_ready=on_ready)
+
+
+def _fleet(settings: OrchestratorSettings) -> Fleet:
+    return Fleet(
+        verifiers=sources_of(settings.verifiers, dns_refresh_s=settings.dns_refresh_s),
+        drafters=sources_of(settings.drafters, dns_refresh_s=settings.dns_refresh_s),
+        refresh_s=settings.refresh_s,
+        ejection=EjectionPolicy(settings.ejection_s, settings.max_ejection_s, settings.max_ejected_share),
+    )

@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from draftpool.errors import BadParameter
 from draftpool.tree import NO_DRAFT, TreeShape, chain
 from draftpool.tree_policy import BestFirst, TreePolicy
+from orchestrator.discovery import sources_of
 
 DEFAULT_ARMS: tuple[TreePolicy, ...] = (
     NO_DRAFT,
@@ -31,10 +33,12 @@ class OrchestratorSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="DRAFTPOOL_ORCHESTRATOR_", frozen=True, extra="forbid")
 
     verifiers: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Addresses of verifier replicas, of any targets; each tells what it serves."
+        (),
+        description="Addresses of verifier replicas, of any targets; each tells what it serves. host:port is one "
+        "replica, dns:///host:port is one at each address of the name, looked up again and again.",
     )
     drafters: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Addresses of drafter replicas; none means decoding without drafts."
+        (), description="Addresses of drafter replicas, as for verifiers; none means decoding without drafts."
     )
     max_requests: int = Field(64, ge=1, description="Requests generating at the same time.")
     max_queued_requests: int = Field(256, ge=0, description="Requests waiting for their turn; more are refused.")
@@ -44,7 +48,18 @@ class OrchestratorSettings(BaseSettings):
     refresh_s: float = Field(
         1.0,
         gt=0,
-        description="How often replicas that do not answer, or are not known yet, are asked again, in seconds.",
+        description="The longest until a replica that did not answer is asked again, in seconds.",
+    )
+    dns_refresh_s: float = Field(5.0, gt=0, description="How often the names among the addresses are looked up.")
+    ejection_s: float = Field(
+        1.0,
+        gt=0,
+        description="How long a replica gets no requests after one of its failed, in seconds; it doubles with each "
+        "further failure.",
+    )
+    max_ejection_s: float = Field(30.0, gt=0, description="The longest that failures keep a replica out, in seconds.")
+    max_ejected_share: float = Field(
+        0.5, ge=0, le=1, description="The share of a pool that failures may keep out at once; never all that is left."
     )
     reward: Literal["measured", "paper"] = Field(
         "measured",
@@ -57,3 +72,12 @@ class OrchestratorSettings(BaseSettings):
     def _split(cls, value: object) -> object:
         """Environment variables hold addresses with commas between them."""
         return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+
+    @field_validator("verifiers", "drafters")
+    @classmethod
+    def _check(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            sources_of(entries, dns_refresh_s=1.0)
+        except BadParameter as error:
+            raise ValueError(error.message) from None
+        return entries

@@ -14,7 +14,6 @@ from draftpool.v1 import verifier_pb2
 from draftpool.wire import sampling_to_wire, tree_to_wire
 from orchestrator.fleet import Target
 from orchestrator.model_stream import ModelStream
-from orchestrator.replicas import choose_replica
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +99,7 @@ class VerifySource:
             raise
 
     async def _exchange(self, token_ids: Sequence[int], tree: DraftTree) -> Verdict:
-        stream = self._stream or self._open()
+        stream = self._stream or self._open(token_ids)
         is_new = stream.is_new
         message = verifier_pb2.VerifyRequest(
             committed_token_ids=stream.unsent(token_ids), tree=tree_to_wire(tree) if tree.num_nodes else None
@@ -144,8 +143,8 @@ class VerifySource:
         if largest_id >= len(self._target.vocabulary):
             raise InternalError(f"a verifier of {self._target.name} speaks of token {largest_id}")
 
-    def _open(self) -> ModelStream[verifier_pb2.VerifyReply]:
-        replica = choose_replica(self._target.replicas)
+    def _open(self, token_ids: Sequence[int]) -> ModelStream[verifier_pb2.VerifyReply]:
+        replica = self._target.choose_replica(token_ids)
         timeout_s = None if self._deadline is None else self._deadline - asyncio.get_running_loop().time()
         self._stream = ModelStream(replica, replica.stub.Verify, timeout_s)
         return self._stream
@@ -154,6 +153,6 @@ class VerifySource:
         """End the session; a replica that is gone is out until it has described itself again."""
         if self._stream is not None:
             if isinstance(error, Unavailable | UnknownModel):
-                self._stream.replica.is_up = False
+                self._stream.replica.report_failure(error.message)
             self._stream.close()
             self._stream = None

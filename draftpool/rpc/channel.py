@@ -10,9 +10,13 @@ MAX_MESSAGE_BYTES = 64 * 2**20
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # A peer that vanished without a word is noticed within seconds, not at the kernel's leisure.
+    # A peer that vanished without a word is noticed within 15 seconds, not at the kernel's leisure. Without the last
+    # two it takes more than a minute: a ping has a time limit of its own, and a call that has long been quiet, as the
+    # watch of a replica's health mostly is, is pinged once a minute.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
     # Come back quickly to a replica that restarts; the default waits up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),

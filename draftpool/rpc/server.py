@@ -27,10 +27,13 @@ _OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # Without this, two servers could share a port and each get half of the calls.
     ("grpc.so_reuseport", 0),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-    # A caller that vanished without a word is noticed within seconds, and its sessions are freed.
+    # Callers ping every 10 seconds; by default a server hangs up on who does so on a quiet call.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    # A caller that vanished without a word is noticed within seconds, and its sessions are freed; see `channel.py`.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
 )
 
 

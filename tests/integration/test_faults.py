@@ -100,3 +100,29 @@ async def test_a_lost_verifier_is_a_clear_error_and_its_return_is_noticed(superv
                 except errors.Unavailable:
                     await asyncio.sleep(0.2)
         assert after.token_ids == before.token_ids
+
+
+async def until_listed(client: Client, models: list[str], *, within_s: float) -> None:
+    async with asyncio.timeout(within_s):
+        while [model.name for model in await client.list_models()] != models:
+            await asyncio.sleep(0.1)
+
+
+async def test_a_verifier_that_is_killed_while_nobody_asks_it_is_not_named_until_it_is_back(supervised: Stack) -> None:
+    async with Client(supervised.orchestrator) as client:
+        await until_listed(client, ["tiny-llama"], within_s=60)
+        os.kill(supervised.pids["verifier tiny-llama"], signal.SIGKILL)
+        await until_listed(client, [], within_s=10)
+        await until_listed(client, ["tiny-llama"], within_s=60)
+        assert (await generate(client, max_new_tokens=20)).tokens
+
+
+async def test_a_verifier_that_hangs_while_nobody_asks_it_is_not_named_until_it_goes_on(supervised: Stack) -> None:
+    async with Client(supervised.orchestrator) as client:
+        await until_listed(client, ["tiny-llama"], within_s=60)
+        os.kill(supervised.pids["verifier tiny-llama"], signal.SIGSTOP)
+        try:
+            await until_listed(client, [], within_s=40)  # a ping every 10 s, answered within 5
+        finally:
+            os.kill(supervised.pids["verifier tiny-llama"], signal.SIGCONT)
+        await until_listed(client, ["tiny-llama"], within_s=20)

@@ -11,6 +11,7 @@ from enum import Enum, auto
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tokenizers import Tokenizer, decoders, models
 
 from draftpool.errors import BadParameter, BrokenProtocol, UnknownModel, UnknownVocabulary
@@ -19,6 +20,8 @@ from draftpool.tree import ROOT, DraftTree
 from draftpool.v1 import drafter_pb2, drafter_pb2_grpc, verifier_pb2, verifier_pb2_grpc
 from draftpool.vocabulary import Vocabulary
 from draftpool.wire import policy_from_wire, tree_from_wire, tree_to_wire, vocabulary_from_wire, vocabulary_to_wire
+from orchestrator.discovery import Discovery, sources_of
+from orchestrator.ejection import EjectionPolicy
 from orchestrator.fleet import Fleet
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -58,6 +61,7 @@ class FakeService:
         script: the next messages' fates; `always` is the fate of those beyond.
         openings: the tokens that came with the first message of every stream that it took.
         num_open: streams being served.
+        has_health: whether it has a health service, from the next start on.
     """
 
     def __init__(self, always: Step = None) -> None:
@@ -66,6 +70,8 @@ class FakeService:
         self.openings: list[list[int]] = []
         self.num_open = 0
         self.port = 0
+        self.has_health = True
+        self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
 
     @property
@@ -76,12 +82,22 @@ class FakeService:
         """Serve, on the port it had before if there was one."""
         self._server = grpc.aio.server(interceptors=[MannersInterceptor()])
         self.register(self._server)
+        self._health = health.aio.HealthServicer()
+        if self.has_health:
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self.port = self._server.add_insecure_port(self.address)
         await self._server.start()
 
-    async def stop(self) -> None:
+    async def stop(self, grace_s: float | None = None) -> None:
         if self._server is not None:
-            await self._server.stop(None)
+            await self._server.stop(grace_s)
+
+    async def drain(self) -> None:
+        """Say that no new sessions should come, and go on with those there are."""
+        await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def recover(self) -> None:
+        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
 
     @abstractmethod
     def register(self, server: grpc.aio.Server) -> None:
@@ -196,6 +212,10 @@ def chain_tree(token_ids: list[int]) -> DraftTree:
     return DraftTree(tuple(token_ids), tuple(range(ROOT, len(token_ids) - 1)))
 
 
+def addresses_of(*services: FakeService) -> list[Discovery]:
+    return sources_of([service.address for service in services], dns_refresh_s=60)
+
+
 @asynccontextmanager
 async def fleet_of(*services: FakeVerifier | FakeDrafter, refresh_s: float = 0.05) -> AsyncIterator[Fleet]:
     """A fleet that watches these services; whatever a test does with them, no stream may be left at its end."""
@@ -204,9 +224,10 @@ async def fleet_of(*services: FakeVerifier | FakeDrafter, refresh_s: float = 0.0
             await service.start()
             stack.push_async_callback(service.stop)
         fleet = Fleet(
-            verifiers=[service.address for service in services if isinstance(service, FakeVerifier)],
-            drafters=[service.address for service in services if isinstance(service, FakeDrafter)],
+            verifiers=addresses_of(*(service for service in services if isinstance(service, FakeVerifier))),
+            drafters=addresses_of(*(service for service in services if isinstance(service, FakeDrafter))),
             refresh_s=refresh_s,
+            ejection=EjectionPolicy(first_s=refresh_s),
         )
         async with fleet.watched():
             yield fleet
