@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from draftpool.metrics import SHORT_SECONDS
 from orchestrator.generation import Round
@@ -13,6 +13,14 @@ DRAFTED_NODES = Counter("draftpool_drafted_nodes_total", "Tree nodes verified.",
 ACCEPTED_TOKENS = Counter("draftpool_accepted_tokens_total", "Drafted tokens accepted.", ["target"])
 GENERATED_TOKENS = Counter("draftpool_generated_tokens_total", "Tokens emitted.", ["target"])
 ROUND_SECONDS = Histogram("draftpool_round_seconds", "Duration of a round.", ["target"], buckets=SHORT_SECONDS)
+
+RUNNING = Gauge("draftpool_running_requests", "Requests that hold a place.")
+WAITING = Gauge("draftpool_waiting_requests", "Requests that wait for a place, by priority.", ["priority"])
+REFUSED = Counter("draftpool_refused_requests_total", "Requests that a full queue sent away, by priority.", ["priority"])
+QUEUE_SECONDS = Histogram(
+    "draftpool_queue_seconds", "Wait for a place, by priority.", ["priority"], buckets=(0, *SHORT_SECONDS, 4, 16, 64)
+)
+PAUSED = Gauge("draftpool_paused_requests", "Requests whose client does not read; they hold neither place nor session.")
 
 
 def observe_round(target: str, round_: Round) -> None:
