@@ -1,4 +1,4 @@
-"""Who generates now, who waits for a place and who is refused; `fair_queue` decides the order, this keeps the places."""
+"""Who generates now, who waits for a place and who is refused. `fair_queue` decides the order."""
 
 from __future__ import annotations
 

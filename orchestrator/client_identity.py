@@ -7,7 +7,8 @@ from urllib.parse import unquote
 
 import grpc
 
-CLIENT_ID_KEY = "x-client-id"
+from draftpool.rpc.interceptors import CLIENT_ID_KEY
+
 _MAX_CLIENT_ID_CHARS = 128
 
 

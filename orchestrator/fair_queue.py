@@ -1,4 +1,4 @@
-"""Who waits for a place, who gets the next one, and who has to go when the room is full. Pure: the caller has the clock.
+"""Who waits for a place, who gets the next one, and who has to go when it is full. Pure; the caller has the clock.
 
 Order: the most urgent class first; within it the client that was served longest ago; of one client, the request that
 came first. A request climbs one class for every `lift_s` seconds that it waits, so urgency never starves anybody.

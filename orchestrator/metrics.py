@@ -16,7 +16,9 @@ ROUND_SECONDS = Histogram("draftpool_round_seconds", "Duration of a round.", ["t
 
 RUNNING = Gauge("draftpool_running_requests", "Requests that hold a place.")
 WAITING = Gauge("draftpool_waiting_requests", "Requests that wait for a place, by priority.", ["priority"])
-REFUSED = Counter("draftpool_refused_requests_total", "Requests that a full queue sent away, by priority.", ["priority"])
+REFUSED = Counter(
+    "draftpool_refused_requests_total", "Requests that a full queue sent away, by priority.", ["priority"]
+)
 QUEUE_SECONDS = Histogram(
     "draftpool_queue_seconds", "Wait for a place, by priority.", ["priority"], buckets=(0, *SHORT_SECONDS, 4, 16, 64)
 )

@@ -20,6 +20,7 @@ from draftpool.rpc import status
 log = logging.getLogger(__name__)
 
 REQUEST_ID_KEY = "x-request-id"
+CLIENT_ID_KEY = "x-client-id"
 _MAX_REQUEST_ID_CHARS = 128
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")

@@ -58,6 +58,8 @@ class FakeService:
         script: the next messages' fates; `always` is the fate of those beyond.
         openings: the tokens that came with the first message of every stream that it took.
         num_open: streams being served.
+        num_answers: given, over all streams.
+        ration: where set, each answer takes one of it, and waits for it.
     """
 
     def __init__(self, always: Step = None) -> None:
@@ -65,6 +67,8 @@ class FakeService:
         self.always = always
         self.openings: list[list[int]] = []
         self.num_open = 0
+        self.num_answers = 0
+        self.ration: asyncio.Semaphore | None = None
         self.port = 0
         self._server: grpc.aio.Server | None = None
 
@@ -102,6 +106,9 @@ class FakeService:
                     return
                 if step is Fault.HANG:
                     await asyncio.Event().wait()
+                if self.ration is not None:
+                    await self.ration.acquire()
+                self.num_answers += 1
                 token_ids += request.committed_token_ids
                 reply = answer(token_ids, request)
                 if request.HasField("session"):

@@ -91,7 +91,9 @@ def test_no_stream_of_urgent_requests_starves_the_least_urgent(num_clients: int,
         queue.come("urgent", f"client {number % num_clients}", Priority.INTERACTIVE)
     queue.come("patient", "patient client", Priority.BATCH)
     newcomers = count()
-    for num_turns in count(1):
+    num_turns = 0
+    while True:
+        num_turns += 1
         queue.come("urgent", f"client {next(newcomers) % num_clients}", Priority.INTERACTIVE)
         queue.come("urgent", f"new client {next(newcomers)}", Priority.INTERACTIVE)
         if queue.names[queue.pop(queue.now_s)] == "patient":
