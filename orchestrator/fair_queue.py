@@ -46,6 +46,7 @@ class FairQueue:
         self._lift_s = lift_s
         self._lines: dict[tuple[str, Priority], dict[Ticket, None]] = {}  # each in the order they came
         self._served: dict[str, int] = {}  # of every client that waits: the turn it was last served at, or came at
+        self._unbounded: set[Ticket] = set()
         self._turns = count()
         self._numbers = count()
 
@@ -60,7 +61,7 @@ class FairQueue:
         return Ticket(client, priority, now_s, next(self._numbers))
 
     def push(self, ticket: Ticket, *, is_bounded: bool = True) -> Ticket | None:
-        """Let a request wait. One that had its turn and gave it back keeps its age, and waits without bound.
+        """Let a request wait. One that gave its turn back is not bounded: it keeps its age, and is not sent away.
 
         Returns:
             Who had to leave because the queue was full, possibly the newcomer; mostly None.
@@ -68,6 +69,7 @@ class FairQueue:
         line = self._lines.setdefault((ticket.client, ticket.priority), {})
         line[ticket] = None
         if not is_bounded:
+            self._unbounded.add(ticket)
             in_order = sorted(line, key=lambda waiting: waiting.number)
             self._lines[ticket.client, ticket.priority] = dict.fromkeys(in_order)
         self._served.setdefault(ticket.client, next(self._turns))
@@ -95,6 +97,7 @@ class FairQueue:
         """Take out a request that no longer waits. Raises KeyError when it is not in the queue."""
         line = self._lines[ticket.client, ticket.priority]
         del line[ticket]
+        self._unbounded.discard(ticket)
         if not line:
             del self._lines[ticket.client, ticket.priority]
             if not any(client == ticket.client for client, _ in self._lines):
@@ -106,9 +109,8 @@ class FairQueue:
 
     def _least_entitled(self, newcomer: str) -> Ticket:
         """Of the client with the most requests (the newcomer's where several have), the least urgent and newest."""
-        held: Counter[str] = Counter()
-        for (client, _), line in self._lines.items():
-            held[client] += len(line)
-        client = max(held, key=lambda client: (held[client], client == newcomer))
-        priority = max(priority for owner, priority in self._lines if owner == client)
-        return next(reversed(self._lines[client, priority]))
+        removable = [ticket for line in self._lines.values() for ticket in line if ticket not in self._unbounded]
+        num_held = Counter(ticket.client for ticket in removable)
+        client = max(num_held, key=lambda client: (num_held[client], client == newcomer))
+        own = (ticket for ticket in removable if ticket.client == client)
+        return max(own, key=lambda ticket: (ticket.priority, ticket.number))
