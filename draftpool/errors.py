@@ -115,6 +115,18 @@ class Draining(Unavailable):
     reason = "DRAINING"
 
 
+class NothingAnswers(Unavailable):
+    """A client could reach no server at its address."""
+
+    reason = "NOTHING_ANSWERS"
+
+
+class ConnectionLost(Unavailable):
+    """A client's call was under way, and its connection to the server ended."""
+
+    reason = "CONNECTION_LOST"
+
+
 class DeadlineExceeded(DraftpoolError):
     """The caller's deadline passed."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 
 from draftpool.errors import BadParameter
 from draftpool.tree import NO_DRAFT
@@ -14,6 +14,15 @@ from draftpool.wire import policy_to_wire
 
 Prompt: TypeAlias = str | Sequence[int]
 """Text, or token ids of the target."""
+
+
+Priority: TypeAlias = Literal["interactive", "standard", "batch"]
+
+_PRIORITIES: dict[str, generation_pb2.Priority] = {
+    "interactive": generation_pb2.PRIORITY_INTERACTIVE,
+    "standard": generation_pb2.PRIORITY_STANDARD,
+    "batch": generation_pb2.PRIORITY_BATCH,
+}
 
 
 class GenerateOptions(TypedDict, total=False):
@@ -45,6 +54,9 @@ class GenerateOptions(TypedDict, total=False):
         want_logprobs: fill `Token.logprob`.
         num_top_logprobs: fill `Token.top_logprobs` with so many, at most 20, and `Token.logprob`.
         want_rounds: yield a `Round` after the tokens of each round.
+        priority: how urgent it is while it waits for its turn; None is standard.
+        resume_token_ids: tokens of the answer that you have already, from the first on, and with them the seed that
+            `Start` told; generation goes on behind them. `Client` does it by itself where a stream breaks.
     """
 
     max_new_tokens: int | None
@@ -71,11 +83,21 @@ class GenerateOptions(TypedDict, total=False):
     want_logprobs: bool | None
     num_top_logprobs: int | None
     want_rounds: bool | None
+    priority: Priority | None
+    resume_token_ids: Sequence[int] | None
 
 
-_OF_REQUEST = ("max_new_tokens", "stop", "ignore_eos", "want_logprobs", "num_top_logprobs", "want_rounds")
+_OF_REQUEST = (
+    "max_new_tokens",
+    "stop",
+    "ignore_eos",
+    "want_logprobs",
+    "num_top_logprobs",
+    "want_rounds",
+    "resume_token_ids",
+)
 _OF_GRAMMAR = ("json_schema", "regex", "lark")
-_OF_SAMPLING = tuple(GenerateOptions.__annotations__.keys() - {*_OF_REQUEST, *_OF_GRAMMAR, "drafting"})
+_OF_SAMPLING = tuple(GenerateOptions.__annotations__.keys() - {*_OF_REQUEST, *_OF_GRAMMAR, "drafting", "priority"})
 
 
 def generate_request(model: str, prompt: Prompt, options: GenerateOptions) -> generation_pb2.GenerateRequest:
@@ -105,12 +127,20 @@ def _request(model: str, prompt: Prompt, options: Mapping[str, Any]) -> generati
         request.text = prompt
     else:
         request.token_ids.ids.extend(prompt)
+    if "priority" in options:
+        request.priority = _priority(options["priority"])
     drafting = options.get("drafting")
     if drafting == NO_DRAFT:
         request.drafting.off = True
     elif drafting is not None:
         request.drafting.policy.CopyFrom(policy_to_wire(drafting))
     return request
+
+
+def _priority(name: str) -> generation_pb2.Priority:
+    if name not in _PRIORITIES:
+        raise BadParameter(f"there is no priority {name!r}; there are {', '.join(_PRIORITIES)}")
+    return _PRIORITIES[name]
 
 
 def _grammar(options: Mapping[str, Any]) -> sampling_pb2.Grammar | None:

@@ -102,8 +102,10 @@ class DraftSource:
         return Draft()
 
     def close(self) -> None:
+        """End the session; asked again, it opens another one."""
         if self._stream is not None:
             self._stream.close()
+            self._stream = None
 
     async def _ask(self, token_ids: Sequence[int], shape: TreePolicy) -> Draft:
         stream = self._stream or await self._open()

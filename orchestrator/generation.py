@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from draftpool.errors import BadParameter
 from draftpool.tree import NO_DRAFT, DraftTree
 from draftpool.tree_policy import TreePolicy
 from draftpool.vocabulary import Vocabulary
@@ -51,6 +52,7 @@ class Round:
         num_committed: tokens that the round added to the request.
         draft_us, verify_us: busy time that the services report, queueing included.
         wire_us: waiting for replies beyond that.
+        opened_draft_session, opened_verify_session: whether a service took in the whole context first.
         finish: why the generation ended, in its last round.
     """
 
@@ -63,6 +65,8 @@ class Round:
     verify_us: int
     wire_us: int
     round_us: int
+    opened_draft_session: bool
+    opened_verify_session: bool
     finish: FinishReason | None
 
 
@@ -79,7 +83,13 @@ class Generation:
         verifier: VerifySource,
         bandit: TreeBandit,
         fixed_shape: TreePolicy | None,
+        resumed_token_ids: Sequence[int] = (),
     ) -> None:
+        """`resumed_token_ids`: of the answer, what another stream has brought the client.
+
+        Raises:
+            BadParameter: the answer ends before the last of them.
+        """
         self._token_ids = list(prompt_token_ids)
         self._num_prompt_tokens = len(self._token_ids)
         self._vocabulary = vocabulary
@@ -88,9 +98,10 @@ class Generation:
         self._verifier = verifier
         self._bandit = bandit
         self._fixed_shape = fixed_shape
-        self._text = TextAssembler(vocabulary, limits.stop)
+        self._text = TextAssembler(vocabulary, limits.stop, num_known=len(resumed_token_ids))
         self.finish: FinishReason | None = None
         self.matched_stop_token_id: int | None = None
+        self._resume(resumed_token_ids)
 
     @property
     def num_new_tokens(self) -> int:
@@ -110,8 +121,24 @@ class Generation:
             while self.finish is None:
                 yield await self._round()
         finally:
-            self._drafts.close()
-            self._verifier.close()
+            self.pause()
+
+    def pause(self) -> None:
+        """End both model sessions, between two rounds; the next round opens them again."""
+        self._drafts.close()
+        self._verifier.close()
+
+    def _resume(self, token_ids: Sequence[int]) -> None:
+        """Take tokens over as if they had been generated here."""
+        for index, token_id in enumerate(token_ids):
+            if self.finish is not None:
+                raise BadParameter(
+                    f"resume_token_ids holds {len(token_ids)} tokens, but the answer ends ({self.finish.value}) with "
+                    f"number {index} of them"
+                )
+            self._token_ids.append(token_id)
+            self._text.push(token_id, drafted=False)
+            self.finish = self._finish_after(token_id)
 
     async def _round(self) -> Round:
         start = time.perf_counter_ns()
@@ -135,6 +162,8 @@ class Generation:
             verify_us=verdict.verify_us,
             wire_us=draft.elapsed_us - draft.draft_us + verdict.elapsed_us - verdict.verify_us,
             round_us=round_us,
+            opened_draft_session=draft.opened_session,
+            opened_verify_session=verdict.opened_session,
             finish=self.finish,
         )
 

@@ -21,6 +21,16 @@ POOL_REPLICAS = Gauge(
 )
 ROUND_SECONDS = Histogram("draftpool_round_seconds", "Duration of a round.", ["target"], buckets=SHORT_SECONDS)
 
+RUNNING = Gauge("draftpool_running_requests", "Requests that hold a place.")
+WAITING = Gauge("draftpool_waiting_requests", "Requests that wait for a place, by priority.", ["priority"])
+REFUSED = Counter(
+    "draftpool_refused_requests_total", "Requests that a full queue sent away, by priority.", ["priority"]
+)
+QUEUE_SECONDS = Histogram(
+    "draftpool_queue_seconds", "Wait for a place, by priority.", ["priority"], buckets=(0, *SHORT_SECONDS, 4, 16, 64)
+)
+PAUSED = Gauge("draftpool_paused_requests", "Requests whose client does not read; they hold neither place nor session.")
+
 
 def observe_round(target: str, round_: Round) -> None:
     # Clients may ask for any shape; a label for each would let them fill the memory.

@@ -12,11 +12,19 @@ from draftpool.tree import NO_DRAFT
 from draftpool.tree_policy import TreePolicy
 from draftpool.v1 import generation_pb2
 from draftpool.wire import num_top_logprobs_from_wire, policy_from_wire, require_coupled, sampling_from_wire
+from orchestrator.fair_queue import Priority
 from orchestrator.fleet import Target
 from orchestrator.generation import Limits
 
 _MAX_STOP_STRINGS = 16
 _MAX_STOP_CHARS = 1000
+
+_PRIORITIES: dict[int, Priority] = {
+    generation_pb2.PRIORITY_UNSPECIFIED: Priority.STANDARD,
+    generation_pb2.PRIORITY_INTERACTIVE: Priority.INTERACTIVE,
+    generation_pb2.PRIORITY_STANDARD: Priority.STANDARD,
+    generation_pb2.PRIORITY_BATCH: Priority.BATCH,
+}
 
 
 @dataclass(frozen=True)
@@ -25,12 +33,14 @@ class CheckedRequest:
 
     Attributes:
         fixed_shape: the shape of every round; None leaves it to the bandit.
+        resumed_token_ids: the answer's beginning, where another stream has brought it to the client.
     """
 
     prompt_token_ids: tuple[int, ...]
     limits: Limits
     params: SamplingParams
     fixed_shape: TreePolicy | None
+    resumed_token_ids: tuple[int, ...]
     want_logprobs: bool
     num_top_logprobs: int
     want_rounds: bool
@@ -47,15 +57,24 @@ async def check_request(request: generation_pb2.GenerateRequest, target: Target)
     params = sampling_from_wire(request.sampling, drawn_seed=secrets.randbits(64))
     params.require_vocabulary(len(target.vocabulary))
     prompt_token_ids = await _prompt(request, target)
+    limits = _limits(request, params, target, len(prompt_token_ids))
     return CheckedRequest(
         prompt_token_ids=prompt_token_ids,
-        limits=_limits(request, params, target, len(prompt_token_ids)),
+        limits=limits,
         params=params,
         fixed_shape=_fixed_shape(request.drafting, target),
+        resumed_token_ids=_resumed(request, params, limits, target),
         want_logprobs=request.want_logprobs or request.num_top_logprobs > 0,
         num_top_logprobs=num_top_logprobs_from_wire(request.num_top_logprobs, len(target.vocabulary)),
         want_rounds=request.want_rounds,
     )
+
+
+def priority_of(request: generation_pb2.GenerateRequest) -> Priority:
+    """Raises BadParameter for a priority that this version does not know."""
+    if request.priority not in _PRIORITIES:
+        raise BadParameter(f"there is no priority {request.priority}; 1 is interactive, 2 standard, 3 batch")
+    return _PRIORITIES[request.priority]
 
 
 async def _prompt(request: generation_pb2.GenerateRequest, target: Target) -> tuple[int, ...]:
@@ -108,6 +127,21 @@ def _limits(
     room = target.description.max_context_tokens - num_prompt_tokens
     max_new_tokens = min(room, request.max_new_tokens) if request.HasField("max_new_tokens") else room
     return Limits(max_new_tokens, tuple(request.stop), request.ignore_eos, params.stop_token_ids)
+
+
+def _resumed(
+    request: generation_pb2.GenerateRequest, params: SamplingParams, limits: Limits, target: Target
+) -> tuple[int, ...]:
+    resumed = tuple(request.resume_token_ids)
+    if not resumed:
+        return resumed
+    if len(resumed) > limits.max_new_tokens:
+        raise BadParameter(
+            f"resume_token_ids holds {len(resumed)} tokens, but the answer has at most {limits.max_new_tokens}"
+        )
+    if not params.is_greedy and not request.sampling.HasField("seed"):
+        raise BadParameter("resume_token_ids needs the seed that GenerationStart told: another seed is another text")
+    return _known(resumed, target)
 
 
 def _fixed_shape(drafting: generation_pb2.Drafting, target: Target) -> TreePolicy | None:

@@ -28,7 +28,11 @@ async def serve(
     """Serve `draftpool.v1.Generation` until asked to stop. Raises BadParameter when the address cannot be bound."""
     fleet = _fleet(settings)
     metrics.watch_pools(fleet)
-    admission = Admission(max_running=settings.max_requests, max_waiting=settings.max_queued_requests)
+    admission = Admission(
+        max_running=settings.max_requests,
+        max_waiting=settings.max_queued_requests,
+        lift_s=settings.priority_lift_s,
+    )
     bandits = BanditRegistry(DEFAULT_ARMS, _PRICINGS[settings.reward], settings.exploration)
     servicer = GenerationServicer(fleet, bandits, admission, settings)
     service = rpc_server.Service(

@@ -42,6 +42,15 @@ class OrchestratorSettings(BaseSettings):
     )
     max_requests: int = Field(64, ge=1, description="Requests generating at the same time.")
     max_queued_requests: int = Field(256, ge=0, description="Requests waiting for their turn; more are refused.")
+    priority_lift_s: float = Field(
+        10.0, gt=0, description="A waiting request climbs one priority class for every so many seconds."
+    )
+    slow_reader_s: float = Field(
+        10.0,
+        gt=0,
+        description="How long a reply may wait for the client to read; then the request gives its place and sessions "
+        "back until it does, in seconds.",
+    )
     draft_timeout_s: float = Field(
         5.0, gt=0, description="Longest wait for one draft, in seconds; after it the round goes on without."
     )

@@ -88,8 +88,10 @@ class VerifySource:
         return await self._ask(token_ids, tree)
 
     def close(self) -> None:
+        """End the session; asked again, it opens another one."""
         if self._stream is not None:
             self._stream.close()
+            self._stream = None
 
     async def _ask(self, token_ids: Sequence[int], tree: DraftTree) -> Verdict:
         try:

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -63,6 +63,9 @@ def generate(
         str | None,
         typer.Option(help="Draft this tree every round: 3,2,2,1,1, or best 16x6.", show_default="learned"),
     ] = None,
+    priority: Annotated[
+        Literal["interactive", "standard", "batch"], typer.Option(help="How urgent it is while it waits for its turn.")
+    ] = "standard",
     stats: Annotated[bool, typer.Option("--stats", help="Say where the time went.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line for every event.")] = False,
     logprobs: Annotated[
@@ -91,6 +94,7 @@ def generate(
         num_top_logprobs=logprobs,
         drafting=_drafting(no_draft, shape),
         want_rounds=json and stats,
+        priority=priority,
     )
     asyncio.run(_generate(address, model, _read_prompt(prompt), options, Output(json, stats)))
 

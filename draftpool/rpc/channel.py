@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import grpc
 
 MAX_MESSAGE_BYTES = 64 * 2**20
@@ -23,6 +25,15 @@ _OPTIONS = (
 )
 
 
-def open_channel(address: str) -> grpc.aio.Channel:
+CLIENT_OPTIONS = (
+    # A server may be several, behind one name (dns:///...) or told one by one (ipv4:10.0.0.1:50050,10.0.0.2:50050).
+    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
+    # A client that does not read lets 64 KiB through, HTTP/2's first window; with the probe on it grows to megabytes.
+    ("grpc.http2.bdp_probe", 0),
+)
+"""Of channels to the public API."""
+
+
+def open_channel(address: str, extra_options: Sequence[tuple[str, str | int]] = ()) -> grpc.aio.Channel:
     """A channel to `host:port`; connects on first use and reconnects by itself. Close it when done."""
-    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+    return grpc.aio.insecure_channel(address, options=[*_OPTIONS, *extra_options])

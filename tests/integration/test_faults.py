@@ -11,7 +11,7 @@ import pytest_asyncio
 from draftpool import errors
 from draftpool.cli.plan import StackPlan
 from draftpool.cli.stack import Stack
-from draftpool.client import Client, Completion, Token, TreeShape, Usage
+from draftpool.client import Client, Completion, Event, Token, TreeShape, Usage
 from tests.integration.probes import QUESTION
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -84,6 +84,23 @@ async def test_a_stopped_drafter_holds_a_request_up_no_longer_than_its_timeout(s
             os.kill(supervised.pids["drafter"], signal.SIGCONT)
         assert completion.token_ids == undisturbed.token_ids
         assert await eventually_drafts(client)
+
+
+@pytest.mark.parametrize("options", [{}, {"stop": ["####"], "ignore_eos": False, "repetition_penalty": 1.2}], ids=str)
+async def test_an_orchestrator_killed_within_a_request_costs_no_token(supervised: Stack, options: dict) -> None:
+    """Supervision starts it again, and the client asks for the rest: sampled text, stop strings and penalties alike."""
+    async with Client(supervised.orchestrator) as client:
+        undisturbed = await generate(client, **options)
+        events: list[Event] = []
+        settings = {"max_new_tokens": 150, "temperature": 1.0, "seed": 11, "ignore_eos": True, "drafting": SHAPE}
+        async for event in client.generate("tiny-llama", QUESTION, **settings | options):
+            events.append(event)
+            if sum(isinstance(seen, Token) for seen in events) == 12 and isinstance(event, Token):
+                os.kill(supervised.pids["orchestrator"], signal.SIGKILL)
+        continued = Completion.from_events(events)
+        assert continued.finish.usage.num_resumed_tokens >= 12
+        assert (continued.token_ids, continued.text) == (undisturbed.token_ids, undisturbed.text)
+        assert continued.finish.reason == undisturbed.finish.reason
 
 
 async def test_a_lost_verifier_is_a_clear_error_and_its_return_is_noticed(supervised: Stack) -> None:

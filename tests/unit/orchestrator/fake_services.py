@@ -62,6 +62,8 @@ class FakeService:
         openings: the tokens that came with the first message of every stream that it took.
         num_open: streams being served.
         has_health: whether it has a health service, from the next start on.
+        num_answers: given, over all streams.
+        ration: where set, each answer takes one of it, and waits for it.
     """
 
     def __init__(self, always: Step = None) -> None:
@@ -69,6 +71,8 @@ class FakeService:
         self.always = always
         self.openings: list[list[int]] = []
         self.num_open = 0
+        self.num_answers = 0
+        self.ration: asyncio.Semaphore | None = None
         self.port = 0
         self.has_health = True
         self._health = health.aio.HealthServicer()
@@ -118,6 +122,9 @@ class FakeService:
                     return
                 if step is Fault.HANG:
                     await asyncio.Event().wait()
+                if self.ration is not None:
+                    await self.ration.acquire()
+                self.num_answers += 1
                 token_ids += request.committed_token_ids
                 reply = answer(token_ids, request)
                 if request.HasField("session"):

@@ -23,7 +23,7 @@ async def listed(fleet: Fleet) -> list[tuple[str, bool]]:
     servicer = GenerationServicer(
         fleet,
         BanditRegistry((), measured_cost, 0.1),
-        Admission(max_running=1, max_waiting=1),
+        Admission(max_running=1, max_waiting=1, lift_s=1),
         OrchestratorSettings(),
     )
     reply = await servicer.ListModels(None, None)  # type: ignore[arg-type]

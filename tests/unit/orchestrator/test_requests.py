@@ -1,13 +1,16 @@
 """What is asked for is checked before it costs anything."""
 
+from typing import Any
+
 import pytest
 
 from draftpool.errors import BadParameter, ContextTooLong, EmptyContext, TokenOutOfVocabulary, Unsupported
 from draftpool.tree import NO_DRAFT, TreeShape
 from draftpool.v1 import generation_pb2, sampling_pb2, tree_pb2, verifier_pb2
 from draftpool.wire import policy_to_wire
+from orchestrator.fair_queue import Priority
 from orchestrator.fleet import Target
-from orchestrator.requests import CheckedRequest, check_request
+from orchestrator.requests import CheckedRequest, check_request, priority_of
 from tests.unit.orchestrator.fake_services import VOCABULARY, tokenizer
 
 
@@ -162,3 +165,47 @@ async def test_parameters_that_cannot_be_served_are_refused_before_anything_is_a
 async def test_the_most_probable_tokens_come_with_log_probabilities(target: Target) -> None:
     checked = await check(target, num_top_logprobs=5)
     assert (checked.want_logprobs, checked.num_top_logprobs) == (True, 5)
+
+
+async def test_tokens_of_the_answer_that_the_client_has_are_taken_over(target: Target) -> None:
+    resumed = {"resume_token_ids": [3, 26], "sampling": sampling_pb2.SamplingParams(seed=1)}
+    checked = await check(target, **resumed)
+    assert checked.resumed_token_ids == (3, 26)
+    assert checked.limits.max_new_tokens == 17
+    assert (await check(target)).resumed_token_ids == ()
+
+
+@pytest.mark.parametrize("sampling", [{"seed": 0}, {"temperature": 0}], ids=str)
+async def test_resuming_needs_the_seed_unless_nothing_is_drawn(sampling: dict[str, float], target: Target) -> None:
+    await check(target, resume_token_ids=[1], sampling=sampling_pb2.SamplingParams(**sampling))
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "sentence"),
+    [
+        ({"sampling": {"temperature": 0.5}}, BadParameter, "needs the seed that GenerationStart told"),
+        ({"sampling": {}}, BadParameter, "needs the seed"),
+        ({"resume_token_ids": [1, 27]}, TokenOutOfVocabulary, "27 is not below alphabet's 27 ids"),
+        ({"resume_token_ids": [1, 2, 3], "max_new_tokens": 2}, BadParameter, "holds 3 tokens, .* at most 2"),
+        ({"resume_token_ids": [1] * 18}, BadParameter, "holds 18 tokens, .* at most 17"),
+    ],
+)
+async def test_what_cannot_be_resumed_is_refused(
+    asked: dict[str, object], error: type[Exception], sentence: str, target: Target
+) -> None:
+    resumed = {"resume_token_ids": [1], "sampling": sampling_pb2.SamplingParams(seed=1)}
+    with pytest.raises(error, match=sentence):
+        await check(target, **resumed | asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted"),
+    [(0, Priority.STANDARD), (1, Priority.INTERACTIVE), (2, Priority.STANDARD), (3, Priority.BATCH)],
+)
+def test_a_priority_is_standard_where_nothing_is_said(asked: Any, granted: Priority) -> None:
+    assert priority_of(generation_pb2.GenerateRequest(priority=asked)) is granted
+
+
+def test_a_priority_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(BadParameter, match="there is no priority 9"):
+        priority_of(generation_pb2.GenerateRequest(priority=9))  # type: ignore[arg-type]
