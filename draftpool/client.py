@@ -31,7 +31,7 @@ from draftpool.events import (
     events_from_wire,
     model_from_wire,
 )
-from draftpool.generate_request import GenerateOptions, Prompt, generate_request
+from draftpool.generate_request import AcceptanceRule, GenerateOptions, Prompt, generate_request
 from draftpool.rpc.channel import open_channel
 from draftpool.rpc.status import from_rpc_error
 from draftpool.tree import NO_DRAFT, TreeShape
@@ -40,6 +40,7 @@ from draftpool.v1 import generation_pb2, generation_pb2_grpc
 
 __all__ = [
     "NO_DRAFT",
+    "AcceptanceRule",
     "BestFirst",
     "Client",
     "Completion",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 
 from draftpool.errors import BadParameter
 from draftpool.tree import NO_DRAFT
@@ -14,6 +14,10 @@ from draftpool.wire import policy_to_wire
 
 Prompt: TypeAlias = str | Sequence[int]
 """Text, or token ids of the target."""
+
+
+AcceptanceRule: TypeAlias = Literal["coupled", "rejection"]
+"""How drafted tokens are accepted; both leave the target's distribution as it is (docs/architecture.md)."""
 
 
 class GenerateOptions(TypedDict, total=False):
@@ -40,7 +44,8 @@ class GenerateOptions(TypedDict, total=False):
         regex: the whole text shall match this regular expression, in the syntax of Rust's `regex`.
         lark: the text shall be of this grammar, in llguidance's Lark dialect. At most one of the three.
         drafting: the tree of every round, `NO_DRAFT` for plain decoding; None leaves it to the server, which
-            learns what pays. It changes the speed, never the tokens.
+            learns what pays. It changes the speed, never the tokens; with rejection, never their distribution.
+        acceptance: how drafted tokens are accepted; None is coupled.
         ignore_eos: go on after a token that ends the text.
         want_logprobs: fill `Token.logprob`.
         num_top_logprobs: fill `Token.top_logprobs` with so many, at most 20, and `Token.logprob`.
@@ -67,6 +72,7 @@ class GenerateOptions(TypedDict, total=False):
     regex: str | None
     lark: str | None
     drafting: TreePolicy | None
+    acceptance: AcceptanceRule | None
     ignore_eos: bool | None
     want_logprobs: bool | None
     num_top_logprobs: int | None
@@ -75,7 +81,12 @@ class GenerateOptions(TypedDict, total=False):
 
 _OF_REQUEST = ("max_new_tokens", "stop", "ignore_eos", "want_logprobs", "num_top_logprobs", "want_rounds")
 _OF_GRAMMAR = ("json_schema", "regex", "lark")
-_OF_SAMPLING = tuple(GenerateOptions.__annotations__.keys() - {*_OF_REQUEST, *_OF_GRAMMAR, "drafting"})
+_OF_SAMPLING = tuple(GenerateOptions.__annotations__.keys() - {*_OF_REQUEST, *_OF_GRAMMAR, "drafting", "acceptance"})
+_RULES = {
+    None: sampling_pb2.ACCEPTANCE_RULE_UNSPECIFIED,
+    "coupled": sampling_pb2.ACCEPTANCE_RULE_COUPLED,
+    "rejection": sampling_pb2.ACCEPTANCE_RULE_REJECTION,
+}
 
 
 def generate_request(model: str, prompt: Prompt, options: GenerateOptions) -> generation_pb2.GenerateRequest:
@@ -105,12 +116,19 @@ def _request(model: str, prompt: Prompt, options: Mapping[str, Any]) -> generati
         request.text = prompt
     else:
         request.token_ids.ids.extend(prompt)
+    request.acceptance_rule = _rule(options.get("acceptance"))
     drafting = options.get("drafting")
     if drafting == NO_DRAFT:
         request.drafting.off = True
     elif drafting is not None:
         request.drafting.policy.CopyFrom(policy_to_wire(drafting))
     return request
+
+
+def _rule(name: str | None) -> sampling_pb2.AcceptanceRule:
+    if name not in _RULES:
+        raise BadParameter(f"acceptance is coupled or rejection, got {name!r}")
+    return _RULES[name]
 
 
 def _grammar(options: Mapping[str, Any]) -> sampling_pb2.Grammar | None:
