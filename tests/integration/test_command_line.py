@@ -294,6 +294,7 @@ def test_where_nothing_answers_it_says_what_to_do(arguments: list[str]) -> None:
     "arguments",
     [
         ["generate", "hello", "--shape", "3,0"],
+        ["generate", "hello", "--acceptance", "lenient"],
         ["generate", "hello", "--shape", "2,1", "--no-draft"],
         ["generate", "hello", "--max-new-tokens", "0"],
         ["generate", "hello", "--logprobs", "2"],
