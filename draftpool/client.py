@@ -33,7 +33,7 @@ from draftpool.events import (
     Usage,
     model_from_wire,
 )
-from draftpool.generate_request import GenerateOptions, Prompt, generate_request
+from draftpool.generate_request import AcceptanceRule, GenerateOptions, Prompt, generate_request
 from draftpool.patience import Patience, Retries
 from draftpool.rpc.channel import CLIENT_OPTIONS, open_channel
 from draftpool.rpc.interceptors import CLIENT_ID_KEY, REQUEST_ID_KEY
@@ -44,6 +44,7 @@ from draftpool.v1 import generation_pb2, generation_pb2_grpc
 
 __all__ = [
     "NO_DRAFT",
+    "AcceptanceRule",
     "BestFirst",
     "Client",
     "Completion",

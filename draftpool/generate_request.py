@@ -24,6 +24,9 @@ _PRIORITIES: dict[str, generation_pb2.Priority] = {
     "batch": generation_pb2.PRIORITY_BATCH,
 }
 
+AcceptanceRule: TypeAlias = Literal["coupled", "rejection"]
+"""How drafted tokens are accepted; both leave the target's distribution as it is (docs/architecture.md)."""
+
 
 class GenerateOptions(TypedDict, total=False):
     """What a generation may be asked for beyond model and prompt. Each may be left out, or be None.
@@ -49,7 +52,8 @@ class GenerateOptions(TypedDict, total=False):
         regex: the whole text shall match this regular expression, in the syntax of Rust's `regex`.
         lark: the text shall be of this grammar, in llguidance's Lark dialect. At most one of the three.
         drafting: the tree of every round, `NO_DRAFT` for plain decoding; None leaves it to the server, which
-            learns what pays. It changes the speed, never the tokens.
+            learns what pays. It changes the speed, never the tokens; with rejection, never their distribution.
+        acceptance: how drafted tokens are accepted; None is coupled.
         ignore_eos: go on after a token that ends the text.
         want_logprobs: fill `Token.logprob`.
         num_top_logprobs: fill `Token.top_logprobs` with so many, at most 20, and `Token.logprob`.
@@ -79,6 +83,7 @@ class GenerateOptions(TypedDict, total=False):
     regex: str | None
     lark: str | None
     drafting: TreePolicy | None
+    acceptance: AcceptanceRule | None
     ignore_eos: bool | None
     want_logprobs: bool | None
     num_top_logprobs: int | None
@@ -97,7 +102,14 @@ _OF_REQUEST = (
     "resume_token_ids",
 )
 _OF_GRAMMAR = ("json_schema", "regex", "lark")
-_OF_SAMPLING = tuple(GenerateOptions.__annotations__.keys() - {*_OF_REQUEST, *_OF_GRAMMAR, "drafting", "priority"})
+_OF_SAMPLING = tuple(
+    GenerateOptions.__annotations__.keys() - {*_OF_REQUEST, *_OF_GRAMMAR, "drafting", "priority", "acceptance"}
+)
+_RULES = {
+    None: sampling_pb2.ACCEPTANCE_RULE_UNSPECIFIED,
+    "coupled": sampling_pb2.ACCEPTANCE_RULE_COUPLED,
+    "rejection": sampling_pb2.ACCEPTANCE_RULE_REJECTION,
+}
 
 
 def generate_request(model: str, prompt: Prompt, options: GenerateOptions) -> generation_pb2.GenerateRequest:
@@ -129,6 +141,7 @@ def _request(model: str, prompt: Prompt, options: Mapping[str, Any]) -> generati
         request.token_ids.ids.extend(prompt)
     if "priority" in options:
         request.priority = _priority(options["priority"])
+    request.acceptance_rule = _rule(options.get("acceptance"))
     drafting = options.get("drafting")
     if drafting == NO_DRAFT:
         request.drafting.off = True
@@ -141,6 +154,12 @@ def _priority(name: str) -> generation_pb2.Priority:
     if name not in _PRIORITIES:
         raise BadParameter(f"there is no priority {name!r}; there are {', '.join(_PRIORITIES)}")
     return _PRIORITIES[name]
+
+
+def _rule(name: str | None) -> sampling_pb2.AcceptanceRule:
+    if name not in _RULES:
+        raise BadParameter(f"acceptance is coupled or rejection, got {name!r}")
+    return _RULES[name]
 
 
 def _grammar(options: Mapping[str, Any]) -> sampling_pb2.Grammar | None:

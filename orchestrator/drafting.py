@@ -19,11 +19,12 @@ from draftpool.errors import (
 from draftpool.sampling import SamplingParams
 from draftpool.tree import EMPTY_TREE, DraftTree
 from draftpool.tree_policy import TreePolicy
-from draftpool.v1 import drafter_pb2
+from draftpool.v1 import drafter_pb2, sampling_pb2
 from draftpool.wire import policy_to_wire, sampling_to_wire, tree_from_wire
 from orchestrator.fleet import Fleet, Target
 from orchestrator.model_stream import ModelStream
 from orchestrator.replicas import DrafterReplica, choose_replica
+from orchestrator.sparse_laws import SparseLaws, draft_laws
 
 log = logging.getLogger(__name__)
 
@@ -40,22 +41,31 @@ class Draft:
         draft_us: queueing and drafting, as the drafter reports them.
         elapsed_us: until the reply was here.
         opened_session: whether the drafter had to take in the whole context first.
+        laws: for the rejection rule, what the nodes were drawn from; None where none were.
     """
 
     tree: DraftTree = EMPTY_TREE
     draft_us: int = 0
     elapsed_us: int = 0
     opened_session: bool = False
+    laws: SparseLaws | None = None
 
 
 class DraftSource:
-    """The drafter's side of one request."""
+    """The drafter's side of one request.
 
-    def __init__(self, fleet: Fleet, target: Target, params: SamplingParams, *, timeout_s: float) -> None:
+    Args:
+        is_rejection: whether nodes are drawn for the rejection rule.
+    """
+
+    def __init__(
+        self, fleet: Fleet, target: Target, params: SamplingParams, *, timeout_s: float, is_rejection: bool = False
+    ) -> None:
         self._fleet = fleet
         self._target = target
         self._params = params
         self._timeout_s = timeout_s
+        self._is_rejection = is_rejection
         self._drafter: DrafterReplica | None = None
         self._stream: ModelStream[drafter_pb2.DraftReply] | None = None
         self._paused_until = 0.0
@@ -115,12 +125,16 @@ class DraftSource:
         if is_new:
             message.session.vocabulary_fingerprint = self._target.vocabulary.fingerprint
             message.session.sampling.CopyFrom(sampling_to_wire(self._params))
+            if self._is_rejection:
+                message.session.acceptance_rule = sampling_pb2.ACCEPTANCE_RULE_REJECTION
         reply, elapsed_us = await stream.exchange(message, num_tokens=len(token_ids))
         tree = tree_from_wire(reply.tree)
         self._check(tree, shape)
+        is_drawn = self._is_rejection and tree.num_nodes > 0
+        laws = draft_laws(reply.draft_probs, tree, len(self._target.vocabulary)) if is_drawn else None
         self._pause_s = _FIRST_PAUSE_S
         busy_us = min(elapsed_us, reply.timings.queue_us + reply.timings.draft_us)  # clocks differ
-        return Draft(tree, busy_us, elapsed_us, is_new)
+        return Draft(tree, busy_us, elapsed_us, is_new, laws)
 
     def _check(self, tree: DraftTree, shape: TreePolicy) -> None:
         """A drafter that draws what was not asked for must not spoil the request. Raises MalformedTree."""

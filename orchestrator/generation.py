@@ -11,9 +11,10 @@ from draftpool.errors import BadParameter
 from draftpool.tree import NO_DRAFT, DraftTree
 from draftpool.tree_policy import TreePolicy
 from draftpool.vocabulary import Vocabulary
-from orchestrator.acceptance import AcceptedPath, accept_path
+from orchestrator.acceptance import AcceptedPath
 from orchestrator.bandit import RoundOutcome, TreeBandit
 from orchestrator.drafting import Draft, DraftSource
+from orchestrator.rules import Accept, coupled
 from orchestrator.text import TextAssembler, TextToken
 from orchestrator.verifying import Verdict, VerifySource
 
@@ -84,12 +85,14 @@ class Generation:
         bandit: TreeBandit,
         fixed_shape: TreePolicy | None,
         resumed_token_ids: Sequence[int] = (),
+        accept: Accept = coupled,
     ) -> None:
         """`resumed_token_ids`: of the answer, what another stream has brought the client.
 
         Raises:
             BadParameter: the answer ends before the last of them.
         """
+        self._accept = accept
         self._token_ids = list(prompt_token_ids)
         self._num_prompt_tokens = len(self._token_ids)
         self._vocabulary = vocabulary
@@ -144,8 +147,8 @@ class Generation:
         start = time.perf_counter_ns()
         shape = self._choose_shape()
         draft = await self._drafts.draft(self._token_ids, shape)
-        verdict = await self._verifier.verify(self._token_ids, draft.tree)
-        path = accept_path(draft.tree, verdict.chosen_token_ids)
+        verdict = await self._verifier.verify(self._token_ids, draft.tree, draft.laws)
+        path = self._accept(draft, verdict, len(self._token_ids))
         num_before = self.num_new_tokens
         tokens = self._commit(path, verdict)
         num_committed = self.num_new_tokens - num_before
@@ -185,9 +188,11 @@ class Generation:
         released: list[TextToken] = []
         for index, (token_id, row) in enumerate(zip(path.token_ids, path.rows, strict=True)):
             self._token_ids.append(token_id)
-            logprob = verdict.chosen_logprobs[row] if verdict.chosen_logprobs else None
             released += self._text.push(
-                token_id, drafted=index < path.num_accepted, logprob=logprob, top_logprobs=verdict.top(row)
+                token_id,
+                drafted=index < path.num_accepted,
+                logprob=verdict.logprob(row, token_id),
+                top_logprobs=verdict.top(row),
             )
             self.finish = self._finish_after(token_id)
             if self.finish is not None:

@@ -23,6 +23,7 @@ from orchestrator.generation import FinishReason, Generation, Round
 from orchestrator.ledger import Ledger
 from orchestrator.reader import Reader
 from orchestrator.requests import CheckedRequest, check_request, priority_of
+from orchestrator.rules import coupled, rejection
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.text import TextToken
 from orchestrator.verifying import VerifySource
@@ -81,13 +82,16 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
         return generation_pb2.ListModelsReply(models=[self._model_info(target) for target in targets if target.is_up])
 
     def _generation(self, target: Target, checked: CheckedRequest, timeout_s: float | None) -> Generation:
-        sampling_class = "greedy" if checked.params.is_greedy else "sampled"
         return Generation(
             checked.prompt_token_ids,
             vocabulary=target.vocabulary,
             limits=checked.limits,
             drafts=DraftSource(
-                self._fleet, target, checked.params.for_drafter(), timeout_s=self._settings.draft_timeout_s
+                self._fleet,
+                target,
+                checked.params.for_drafter(),
+                timeout_s=self._settings.draft_timeout_s,
+                is_rejection=checked.is_rejection,
             ),
             verifier=VerifySource(
                 target,
@@ -96,10 +100,17 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
                 timeout_s=timeout_s,
                 want_logprobs=checked.want_logprobs,
                 num_top_logprobs=checked.num_top_logprobs,
+                is_rejection=checked.is_rejection,
             ),
-            bandit=self._bandits.bandit(target.name, sampling_class, target.description.max_tree_nodes),
+            bandit=self._bandits.bandit(
+                target.name,
+                checked.sampling_class,
+                target.description.max_tree_nodes,
+                only_fixed=checked.is_rejection,
+            ),
             fixed_shape=checked.fixed_shape,
             resumed_token_ids=checked.resumed_token_ids,
+            accept=rejection(checked.params.seed) if checked.is_rejection else coupled,
         )
 
     def _model_info(self, target: Target) -> generation_pb2.ModelInfo:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from draftpool.errors import ContextLost, DraftpoolError, InternalError, NoCapacity, Unavailable, UnknownModel
 from draftpool.sampling import SamplingParams
 from draftpool.tree import DraftTree
-from draftpool.v1 import verifier_pb2
+from draftpool.v1 import sampling_pb2, tree_pb2, verifier_pb2
 from draftpool.wire import sampling_to_wire, tree_to_wire
 from orchestrator.fleet import Target
 from orchestrator.model_stream import ModelStream
+from orchestrator.sparse_laws import SparseLaws
+from orchestrator.target_laws import TargetLaws, target_laws
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +28,14 @@ class Verdict:
     """What the target chose.
 
     Attributes:
-        chosen_token_ids: N + 1 ids; entry 0 after the last committed token, entry i + 1 after node i.
+        chosen_token_ids: N + 1 ids; entry 0 after the last committed token, entry i + 1 after node i. Under the
+            rejection rule, chosen from outside of what the children were drawn from.
         chosen_logprobs: as long, or empty where not asked for.
         verify_us: queueing and computing, as the verifier reports them.
         elapsed_us: until the reply was here.
         opened_session: whether the verifier had to take in the whole context first.
         top_token_ids, top_logprobs: (N + 1) * n, row after row, most probable first; empty where not asked for.
+        laws: the target's, under the rejection rule.
     """
 
     chosen_token_ids: tuple[int, ...]
@@ -41,6 +45,14 @@ class Verdict:
     opened_session: bool = False
     top_token_ids: tuple[int, ...] = ()
     top_logprobs: tuple[float, ...] = ()
+    laws: TargetLaws | None = None
+
+    def logprob(self, row: int, token_id: int) -> float | None:
+        """Of a token that the row's choice has become; None where not asked for."""
+        place = None if self.laws is None else self.laws.inside.place(row, token_id)
+        if self.laws is None or place is None:
+            return self.chosen_logprobs[row] if self.chosen_logprobs else None
+        return self.laws.logprobs[place] if self.laws.logprobs else None
 
     def top(self, row: int) -> tuple[tuple[int, float], ...]:
         """What one row's choice could have been, (token id, log-probability), most probable first."""
@@ -61,7 +73,9 @@ class VerifySource:
         timeout_s: float | None,
         want_logprobs: bool = False,
         num_top_logprobs: int = 0,
+        is_rejection: bool = False,
     ) -> None:
+        self._is_rejection = is_rejection
         self._target = target
         self._params = params
         self._num_prompt_tokens = num_prompt_tokens
@@ -70,8 +84,10 @@ class VerifySource:
         self._deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
         self._stream: ModelStream[verifier_pb2.VerifyReply] | None = None
 
-    async def verify(self, token_ids: Sequence[int], tree: DraftTree) -> Verdict:
+    async def verify(self, token_ids: Sequence[int], tree: DraftTree, drawn_from: SparseLaws | None = None) -> Verdict:
         """The target's choice after `token_ids` and after every node of a tree.
+
+        Under the rejection rule, its laws there too, on what the nodes were drawn from.
 
         A replica that is lost costs a prefill on another one, or on itself once it is back; tokens never.
 
@@ -80,12 +96,12 @@ class VerifySource:
         """
         for attempt in range(1, _MAX_ATTEMPTS):
             try:
-                return await self._ask(token_ids, tree)
+                return await self._ask(token_ids, tree, drawn_from)
             except (Unavailable, ContextLost, NoCapacity, UnknownModel) as error:
                 log.warning("verifier lost, attempt %d of %d: %s", attempt, _MAX_ATTEMPTS, error.message)
                 pause_s = max(_PAUSE_S * (attempt - 1), error.retry_after_s or 0)
             await asyncio.sleep(pause_s)
-        return await self._ask(token_ids, tree)
+        return await self._ask(token_ids, tree, drawn_from)
 
     def close(self) -> None:
         """End the session; asked again, it opens another one."""
@@ -93,40 +109,54 @@ class VerifySource:
             self._stream.close()
             self._stream = None
 
-    async def _ask(self, token_ids: Sequence[int], tree: DraftTree) -> Verdict:
+    async def _ask(self, token_ids: Sequence[int], tree: DraftTree, drawn_from: SparseLaws | None) -> Verdict:
         try:
-            return await self._exchange(token_ids, tree)
+            return await self._exchange(token_ids, tree, drawn_from)
         except DraftpoolError as error:
             self._drop(error)
             raise
 
-    async def _exchange(self, token_ids: Sequence[int], tree: DraftTree) -> Verdict:
+    async def _exchange(self, token_ids: Sequence[int], tree: DraftTree, drawn_from: SparseLaws | None) -> Verdict:
         stream = self._stream or self._open(token_ids)
         is_new = stream.is_new
         message = verifier_pb2.VerifyRequest(
             committed_token_ids=stream.unsent(token_ids), tree=tree_to_wire(tree) if tree.num_nodes else None
         )
+        if self._is_rejection and drawn_from is not None:
+            message.draft_support.CopyFrom(_support(drawn_from))
         if is_new:
             message.session.sampling.CopyFrom(sampling_to_wire(self._params))
+            if self._is_rejection:
+                message.session.acceptance_rule = sampling_pb2.ACCEPTANCE_RULE_REJECTION
             message.session.num_prompt_tokens = self._num_prompt_tokens
             message.session.want_logprobs = self._want_logprobs
             message.session.num_top_logprobs = self._num_top_logprobs
             message.session.model = self._target.name
             message.session.vocabulary_fingerprint = self._target.vocabulary.fingerprint
         reply, elapsed_us = await stream.exchange(message, num_tokens=len(token_ids))
-        self._check(reply, tree)
+        chosen_token_ids = reply.outside_token_ids if self._is_rejection else reply.chosen_token_ids
+        self._check(reply, chosen_token_ids, tree)
         busy_us = min(elapsed_us, reply.timings.queue_us + reply.timings.verify_us)  # clocks differ
         return Verdict(
-            tuple(reply.chosen_token_ids),
+            tuple(chosen_token_ids),
             tuple(reply.chosen_logprobs),
             busy_us,
             elapsed_us,
             is_new,
             tuple(reply.top_token_ids),
             tuple(reply.top_logprobs),
+            self._laws(reply, tree, drawn_from),
         )
 
-    def _check(self, reply: verifier_pb2.VerifyReply, tree: DraftTree) -> None:
+    def _laws(
+        self, reply: verifier_pb2.VerifyReply, tree: DraftTree, drawn_from: SparseLaws | None
+    ) -> TargetLaws | None:
+        if not self._is_rejection:
+            return None
+        support = drawn_from or SparseLaws.empty(tree.num_nodes + 1)
+        return target_laws(reply, support, has_logprobs=self._want_logprobs)
+
+    def _check(self, reply: verifier_pb2.VerifyReply, chosen_token_ids: Sequence[int], tree: DraftTree) -> None:
         """Raises InternalError when a verifier breaks the contract: nobody's request is at fault."""
         num_rows = tree.num_nodes + 1
         num_logprobs = num_rows if self._want_logprobs else 0
@@ -136,12 +166,12 @@ class VerifySource:
                 f"a verifier of {self._target.name} named {len(reply.top_token_ids)} most probable tokens with "
                 f"{len(reply.top_logprobs)} log-probabilities, not {num_top}"
             )
-        if (len(reply.chosen_token_ids), len(reply.chosen_logprobs)) != (num_rows, num_logprobs):
+        if (len(chosen_token_ids), len(reply.chosen_logprobs)) != (num_rows, num_logprobs):
             raise InternalError(
-                f"a verifier of {self._target.name} chose {len(reply.chosen_token_ids)} tokens with "
+                f"a verifier of {self._target.name} chose {len(chosen_token_ids)} tokens with "
                 f"{len(reply.chosen_logprobs)} log-probabilities for a tree of {tree.num_nodes} nodes"
             )
-        largest_id = max([*reply.chosen_token_ids, *reply.top_token_ids])
+        largest_id = max([*chosen_token_ids, *reply.top_token_ids])
         if largest_id >= len(self._target.vocabulary):
             raise InternalError(f"a verifier of {self._target.name} speaks of token {largest_id}")
 
@@ -158,3 +188,7 @@ class VerifySource:
                 self._stream.replica.report_failure(error.message)
             self._stream.close()
             self._stream = None
+
+
+def _support(laws: SparseLaws) -> tree_pb2.SparseRows:
+    return tree_pb2.SparseRows(row_lengths=laws.row_lengths.tolist(), token_ids=laws.token_ids.tolist())

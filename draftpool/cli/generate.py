@@ -22,7 +22,7 @@ from draftpool.cli.rendering import (
     summary,
 )
 from draftpool.cli.shapes import shape_option
-from draftpool.client import NO_DRAFT, Client, GenerateOptions, TreePolicy
+from draftpool.client import NO_DRAFT, AcceptanceRule, Client, GenerateOptions, TreePolicy
 from draftpool.errors import BadParameter
 
 
@@ -66,13 +66,16 @@ def generate(
     priority: Annotated[
         Literal["interactive", "standard", "batch"], typer.Option(help="How urgent it is while it waits for its turn.")
     ] = "standard",
+    acceptance: Annotated[
+        AcceptanceRule | None, typer.Option(help="How drafted tokens are accepted.", show_default="coupled")
+    ] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Say where the time went.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line for every event.")] = False,
     logprobs: Annotated[
         int | None, typer.Option(min=0, max=20, help="With --json: each token's log-probability, and so many others.")
     ] = None,
 ) -> None:
-    """Continue a prompt. Drafting changes the speed, never the text."""
+    """Continue a prompt. Drafting changes the speed, never the text (with rejection, never the text's distribution)."""
     if logprobs is not None and not json:
         raise typer.BadParameter("--logprobs needs --json to be shown")
     options = GenerateOptions(
@@ -93,6 +96,7 @@ def generate(
         want_logprobs=logprobs is not None,
         num_top_logprobs=logprobs,
         drafting=_drafting(no_draft, shape),
+        acceptance=acceptance,
         want_rounds=json and stats,
         priority=priority,
     )

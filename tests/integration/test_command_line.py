@@ -187,6 +187,13 @@ def test_without_drafting_nothing_is_drafted(served: Up) -> None:
     assert not any(event.get("drafted") for event in events)
 
 
+def test_a_text_accepted_by_rejection_repeats_with_its_seed_and_its_shape(served: Up) -> None:
+    options = ("--model", "tiny-llama", "--seed", "5", "--shape", "2,1")
+    first, again = (generate(served, *options, "--acceptance", "rejection").stdout for _ in range(2))
+    assert first == again
+    assert first != generate(served, *options, "--acceptance", "coupled").stdout
+
+
 def test_text_ends_before_a_stop_string(served: Up) -> None:
     whole = generate(served, "--model", "tiny-llama", "--temperature", "0").stdout
     stop = whole.strip().split(" ")[3]
@@ -294,6 +301,7 @@ def test_where_nothing_answers_it_says_what_to_do(arguments: list[str]) -> None:
     "arguments",
     [
         ["generate", "hello", "--shape", "3,0"],
+        ["generate", "hello", "--acceptance", "lenient"],
         ["generate", "hello", "--shape", "2,1", "--no-draft"],
         ["generate", "hello", "--max-new-tokens", "0"],
         ["generate", "hello", "--logprobs", "2"],

@@ -117,6 +117,7 @@ async def test_what_is_given_arrives() -> None:
             "m", [4, 5], max_new_tokens=9, temperature=0, top_k=3, top_p=0.5, seed=8, stop=["x"], drafting=NO_DRAFT
         )
         await client.complete("m", "t", drafting=TreeShape((2, 1)), ignore_eos=True, want_logprobs=True)
+        await client.complete("m", "t", acceptance="rejection")
     expected = generation_pb2.GenerateRequest(
         model="m",
         token_ids=generation_pb2.TokenIds(ids=[4, 5]),
@@ -129,6 +130,14 @@ async def test_what_is_given_arrives() -> None:
     assert list(fake.requests[1].drafting.policy.branching.factors) == [2, 1]
     assert fake.requests[1].ignore_eos
     assert fake.requests[1].want_logprobs
+    assert fake.requests[2].acceptance_rule == sampling_pb2.ACCEPTANCE_RULE_REJECTION
+
+
+async def test_there_are_two_rules_of_acceptance() -> None:
+    async with served() as (fake, client):
+        with pytest.raises(BadParameter, match="coupled or rejection, got 'lenient'"):
+            await client.complete("m", "t", acceptance="lenient")
+    assert not fake.requests
 
 
 async def test_errors_come_out_as_the_class_that_was_raised() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from draftpool.errors import BadParameter, ContextTooLong, EmptyContext, TokenOutOfVocabulary, Unsupported
 from draftpool.tree import NO_DRAFT, TreeShape
+from draftpool.tree_policy import BestFirst
 from draftpool.v1 import generation_pb2, sampling_pb2, tree_pb2, verifier_pb2
 from draftpool.wire import policy_to_wire
 from orchestrator.fair_queue import Priority
@@ -130,7 +131,7 @@ async def test_a_shape_that_the_target_cannot_verify_is_refused(target: Target) 
 @pytest.mark.parametrize(
     "unsupported",
     [
-        {"acceptance_rule": sampling_pb2.ACCEPTANCE_RULE_REJECTION},
+        {"acceptance_rule": 99},
         {"drafting": generation_pb2.Drafting(policy=tree_pb2.TreePolicy())},
     ],
     ids=["rule", "policy"],
@@ -160,6 +161,25 @@ async def test_parameters_that_cannot_be_served_are_refused_before_anything_is_a
 ) -> None:
     with pytest.raises(error):
         await check(target, **asked)
+
+
+async def test_the_rejection_rule_takes_fixed_trees_only(target: Target) -> None:
+    rejection = {"acceptance_rule": sampling_pb2.ACCEPTANCE_RULE_REJECTION}
+    best_first = {"drafting": generation_pb2.Drafting(policy=policy_to_wire(BestFirst(8, 4)))}
+    with pytest.raises(BadParameter, match="fixed branching"):
+        await check(target, **rejection, **best_first)
+    checked = await check(target, **rejection, drafting={"policy": policy_to_wire(TreeShape((2, 2)))})
+    assert (checked.is_rejection, checked.sampling_class, checked.fixed_shape) == (True, "rejection", TreeShape((2, 2)))
+
+
+async def test_at_temperature_0_there_is_one_rule(target: Target) -> None:
+    checked = await check(
+        target,
+        acceptance_rule=sampling_pb2.ACCEPTANCE_RULE_REJECTION,
+        sampling={"temperature": 0},
+        drafting={"policy": policy_to_wire(BestFirst(8, 4))},
+    )
+    assert (checked.is_rejection, checked.sampling_class) == (False, "greedy")
 
 
 async def test_the_most_probable_tokens_come_with_log_probabilities(target: Target) -> None:

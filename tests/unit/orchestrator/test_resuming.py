@@ -30,7 +30,7 @@ class ScriptedVerifier:
         self.num_opened = 0
         self._is_open = False
 
-    async def verify(self, token_ids: Sequence[int], tree: DraftTree) -> Verdict:
+    async def verify(self, token_ids: Sequence[int], tree: DraftTree, drawn_from: None) -> Verdict:  # noqa: ARG002
         opened, self._is_open = not self._is_open, True
         self.num_opened += opened
         start = len(token_ids) - len(PROMPT)
