@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,7 +22,8 @@ from draftpool.rpc.status import from_rpc_error
 from draftpool.v1 import drafter_pb2, verifier_pb2
 from draftpool.vocabulary import Vocabulary
 from draftpool.wire import vocabulary_from_wire, vocabulary_to_wire
-from orchestrator.replicas import DrafterReplica, R, Replica, VerifierReplica
+from orchestrator.replicas import DrafterReplica, R, Replica, VerifierReplica, choose_replica
+from orchestrator.round_clock import PlainRoundClock
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +32,17 @@ _DESCRIBE_TIMEOUT_S = 10.0
 
 @dataclass
 class Target:
-    """A target model and the replicas that serve it."""
+    """A target model and the replicas that serve it.
+
+    Attributes:
+        plain_round: what verifying without a draft takes here.
+    """
 
     description: verifier_pb2.DescribeVerifierReply
     vocabulary: Vocabulary
     tokenizer: Tokenizer
     replicas: list[VerifierReplica] = field(default_factory=list)
+    plain_round: PlainRoundClock = field(default_factory=PlainRoundClock)
 
     @property
     def name(self) -> str:
@@ -58,6 +64,15 @@ class Target:
         """No text beyond this can have few enough tokens, special ones written out among them."""
         added = (token.content.encode() for token in self.tokenizer.get_added_tokens_decoder().values())
         return self.description.max_context_tokens * max(map(len, chain(self.vocabulary.token_bytes, added)))
+
+    def choose_replica(
+        self,
+        _token_ids: Sequence[int],
+        *,
+        avoid: Collection[Replica] = frozenset(),
+    ) -> VerifierReplica:
+        """Raises Unavailable when none is up; those to avoid are taken only where no other is."""
+        return choose_replica(self.replicas, avoid=avoid)
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of a prompt, with the special tokens that the tokenizer puts around it.

@@ -12,6 +12,13 @@ ROUNDS = Counter("draftpool_rounds_total", "Rounds, by target and the tree shape
 DRAFTED_NODES = Counter("draftpool_drafted_nodes_total", "Tree nodes verified.", ["target"])
 ACCEPTED_TOKENS = Counter("draftpool_accepted_tokens_total", "Drafted tokens accepted.", ["target"])
 GENERATED_TOKENS = Counter("draftpool_generated_tokens_total", "Tokens emitted.", ["target"])
+HEDGED_ROUNDS = Counter(
+    "draftpool_hedged_rounds_total", "Rounds that went on without a draft because it was not there in time.", ["target"]
+)
+LATE_DRAFTS = Counter("draftpool_late_drafts_total", "Rounds that used what was left of a late draft.", ["target"])
+FAILOVERS = Counter(
+    "draftpool_failovers_total", "Sessions lost within a request that went on, by target and role.", ["target", "role"]
+)
 ROUND_SECONDS = Histogram("draftpool_round_seconds", "Duration of a round.", ["target"], buckets=SHORT_SECONDS)
 
 
@@ -22,4 +29,8 @@ def observe_round(target: str, round_: Round) -> None:
     DRAFTED_NODES.labels(target).inc(round_.tree.num_nodes)
     ACCEPTED_TOKENS.labels(target).inc(round_.num_accepted)
     GENERATED_TOKENS.labels(target).inc(round_.num_committed)
+    HEDGED_ROUNDS.labels(target).inc(round_.was_hedged)
+    LATE_DRAFTS.labels(target).inc(round_.draft_was_late)
+    FAILOVERS.labels(target, "drafter").inc(round_.num_drafters_lost)
+    FAILOVERS.labels(target, "verifier").inc(round_.num_verifiers_lost)
     ROUND_SECONDS.labels(target).observe(round_.round_us / 1e6)

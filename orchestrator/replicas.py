@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from draftpool.errors import Unavailable
 from draftpool.rpc.channel import open_channel
-from draftpool.v1 import drafter_pb2, drafter_pb2_grpc, verifier_pb2_grpc
+from draftpool.v1 import drafter_pb2, drafter_pb2_grpc, load_pb2, verifier_pb2_grpc
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -41,6 +44,28 @@ class Replica:
         if message != self._last_said:
             self._last_said = message
             log.warning("%s", message)
+
+    def report_success(self) -> None:
+        """A reply came."""
+
+    def report_failure(self, reason: str) -> None:
+        """An exchange failed: it is out until it has described itself again."""
+        if self.is_up:
+            log.warning("%s is out: %s", self.address, reason)
+        self.is_up = False
+
+    def report_load(self, load: load_pb2.ReplicaLoad) -> None:
+        """What a reply said."""
+        self.num_waiting = load.num_waiting
+
+    async def probe(self, timeout_s: float) -> bool:
+        """Whether it answers within the time that it is serving; one without a health service has answered too."""
+        try:
+            stub = health_pb2_grpc.HealthStub(self.channel)
+            reply = await stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            return error.code() is grpc.StatusCode.UNIMPLEMENTED
+        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
 
     @property
     def load(self) -> int:
@@ -81,13 +106,17 @@ class DrafterReplica(Replica):
 R = TypeVar("R", bound=Replica)
 
 
-def choose_replica(replicas: Sequence[R]) -> R:
+def choose_replica(replicas: Sequence[R], *, avoid: Collection[Replica] = frozenset()) -> R:
     """Power of two choices: the less loaded of two random replicas that are up.
+
+    Args:
+        avoid: taken only where no other is up.
 
     Raises:
         Unavailable: none is up.
     """
-    candidates = [replica for replica in replicas if replica.is_up]
-    if not candidates:
+    up = [replica for replica in replicas if replica.is_up]
+    if not up:
         raise Unavailable("no replica answers", retry_after_s=1.0)
+    candidates = [replica for replica in up if replica not in avoid] or up
     return min(random.sample(candidates, min(2, len(candidates))), key=lambda replica: replica.load)

@@ -74,13 +74,14 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
             vocabulary=target.vocabulary,
             limits=checked.limits,
             drafts=DraftSource(
-                self._fleet, target, checked.params.for_drafter(), timeout_s=self._settings.draft_timeout_s
+                self._fleet, target, checked.params.for_drafter(), patience=self._settings.draft_patience
             ),
             verifier=VerifySource(
                 target,
                 checked.params,
                 num_prompt_tokens=len(checked.prompt_token_ids),
                 timeout_s=timeout_s,
+                patience=self._settings.verify_patience,
                 want_logprobs=checked.want_logprobs,
                 num_top_logprobs=checked.num_top_logprobs,
             ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from draftpool.errors import ContextLost, DraftpoolError, InternalError, NoCapacity, Unavailable, UnknownModel
 from draftpool.sampling import SamplingParams
@@ -13,13 +13,13 @@ from draftpool.tree import DraftTree
 from draftpool.v1 import verifier_pb2
 from draftpool.wire import sampling_to_wire, tree_to_wire
 from orchestrator.fleet import Target
+from orchestrator.liveness import while_alive
 from orchestrator.model_stream import ModelStream
-from orchestrator.replicas import choose_replica
+from orchestrator.patience import VerifyPatience
+from orchestrator.recovery import Recovery
+from orchestrator.replicas import Replica
 
 log = logging.getLogger(__name__)
-
-_MAX_ATTEMPTS = 5
-_PAUSE_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Verdict:
         elapsed_us: until the reply was here.
         opened_session: whether the verifier had to take in the whole context first.
         top_token_ids, top_logprobs: (N + 1) * n, row after row, most probable first; empty where not asked for.
+        num_lost: sessions lost on the way to this reply.
     """
 
     chosen_token_ids: tuple[int, ...]
@@ -42,6 +43,7 @@ class Verdict:
     opened_session: bool = False
     top_token_ids: tuple[int, ...] = ()
     top_logprobs: tuple[float, ...] = ()
+    num_lost: int = 0
 
     def top(self, row: int) -> tuple[tuple[int, float], ...]:
         """What one row's choice could have been, (token id, log-probability), most probable first."""
@@ -60,6 +62,7 @@ class VerifySource:
         *,
         num_prompt_tokens: int,
         timeout_s: float | None,
+        patience: VerifyPatience | None = None,
         want_logprobs: bool = False,
         num_top_logprobs: int = 0,
     ) -> None:
@@ -68,6 +71,7 @@ class VerifySource:
         self._num_prompt_tokens = num_prompt_tokens
         self._want_logprobs = want_logprobs or num_top_logprobs > 0
         self._num_top_logprobs = num_top_logprobs
+        self._patience = patience or VerifyPatience()
         self._deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
         self._stream: ModelStream[verifier_pb2.VerifyReply] | None = None
 
@@ -77,30 +81,41 @@ class VerifySource:
         A replica that is lost costs a prefill on another one, or on itself once it is back; tokens never.
 
         Raises:
-            DraftpoolError: the request is at fault, or no replica could be had in several attempts.
+            DraftpoolError: the request is at fault, or no replica could be had for as long as patience lasts.
         """
-        for attempt in range(1, _MAX_ATTEMPTS):
+        clock = asyncio.get_running_loop().time
+        recovery = Recovery(self._patience.recovery_s)
+        failed: set[Replica] = set()
+        while True:
             try:
-                return await self._ask(token_ids, tree)
+                return replace(await self._ask(token_ids, tree, failed), num_lost=recovery.num_lost)
             except (Unavailable, ContextLost, NoCapacity, UnknownModel) as error:
-                log.warning("verifier lost, attempt %d of %d: %s", attempt, _MAX_ATTEMPTS, error.message)
-                pause_s = max(_PAUSE_S * (attempt - 1), error.retry_after_s or 0)
+                has_another = any(replica.is_up and replica not in failed for replica in self._target.replicas)
+                pause_s = recovery.pause_s(error, has_another=has_another, now_s=clock())
+                log.warning("verifier lost, again in %.2f s: %s", pause_s, error.message)
             await asyncio.sleep(pause_s)
-        return await self._ask(token_ids, tree)
 
     def close(self) -> None:
         if self._stream is not None:
             self._stream.close()
 
-    async def _ask(self, token_ids: Sequence[int], tree: DraftTree) -> Verdict:
+    async def _ask(self, token_ids: Sequence[int], tree: DraftTree, failed: set[Replica]) -> Verdict:
+        """One attempt; a replica that is lost by it is added to those that failed."""
+        stream = self._stream or self._open(token_ids, failed)
         try:
-            return await self._exchange(token_ids, tree)
+            return await self._exchange(stream, token_ids, tree)
         except DraftpoolError as error:
-            self._drop(error)
+            if isinstance(error, Unavailable | UnknownModel):  # it is gone, or has become another model
+                stream.replica.report_failure(error.message)
+            if not isinstance(error, ContextLost):  # whose replica is as good as any
+                failed.add(stream.replica)
+            stream.close()
+            self._stream = None
             raise
 
-    async def _exchange(self, token_ids: Sequence[int], tree: DraftTree) -> Verdict:
-        stream = self._stream or self._open()
+    async def _exchange(
+        self, stream: ModelStream[verifier_pb2.VerifyReply], token_ids: Sequence[int], tree: DraftTree
+    ) -> Verdict:
         is_new = stream.is_new
         message = verifier_pb2.VerifyRequest(
             committed_token_ids=stream.unsent(token_ids), tree=tree_to_wire(tree) if tree.num_nodes else None
@@ -112,8 +127,11 @@ class VerifySource:
             message.session.num_top_logprobs = self._num_top_logprobs
             message.session.model = self._target.name
             message.session.vocabulary_fingerprint = self._target.vocabulary.fingerprint
-        reply, elapsed_us = await stream.exchange(message, num_tokens=len(token_ids))
+        exchange = stream.exchange(message, num_tokens=len(token_ids))
+        reply, elapsed_us = await while_alive(stream.replica, exchange, stall_s=self._patience.stall_s)
         self._check(reply, tree)
+        if not is_new:  # else it is mostly prefill
+            self._target.plain_round.observe(elapsed_us / 1e6, num_nodes=tree.num_nodes)
         busy_us = min(elapsed_us, reply.timings.queue_us + reply.timings.verify_us)  # clocks differ
         return Verdict(
             tuple(reply.chosen_token_ids),
@@ -144,16 +162,8 @@ class VerifySource:
         if largest_id >= len(self._target.vocabulary):
             raise InternalError(f"a verifier of {self._target.name} speaks of token {largest_id}")
 
-    def _open(self) -> ModelStream[verifier_pb2.VerifyReply]:
-        replica = choose_replica(self._target.replicas)
+    def _open(self, token_ids: Sequence[int], failed: set[Replica]) -> ModelStream[verifier_pb2.VerifyReply]:
+        replica = self._target.choose_replica(token_ids, avoid=failed)
         timeout_s = None if self._deadline is None else self._deadline - asyncio.get_running_loop().time()
         self._stream = ModelStream(replica, replica.stub.Verify, timeout_s)
         return self._stream
-
-    def _drop(self, error: DraftpoolError) -> None:
-        """End the session; a replica that is gone is out until it has described itself again."""
-        if self._stream is not None:
-            if isinstance(error, Unavailable | UnknownModel):
-                self._stream.replica.is_up = False
-            self._stream.close()
-            self._stream = None
