@@ -83,15 +83,14 @@ class DraftSource:
         """
         if shape.depth == 0 or not self.is_available:
             return Draft()
-        start_ns = time.perf_counter_ns()
-        deadline_s = time.monotonic() + self._wait_s()
+        start_s = time.monotonic()
         for num_lost in range(_MAX_ATTEMPTS):
             try:
-                draft = await self._attempt(token_ids, shape, deadline_s)
+                draft = await self._attempt(token_ids, shape, start_s)
             except DraftpoolError as error:
                 self._lose(error)
             else:
-                elapsed_us = 0 if draft.is_late else (time.perf_counter_ns() - start_ns) // 1000
+                elapsed_us = 0 if draft.is_late else int(1e6 * (time.monotonic() - start_s))
                 return replace(draft, elapsed_us=elapsed_us, num_lost=num_lost)
             if not self._candidates():
                 return Draft(num_lost=num_lost + 1)
@@ -102,8 +101,8 @@ class DraftSource:
         if self._session is not None:
             self._session.close()
 
-    async def _attempt(self, token_ids: Sequence[int], shape: TreePolicy, deadline_s: float) -> Draft:
-        """What one drafter brings until the deadline. Raises DraftpoolError when it is of no use."""
+    async def _attempt(self, token_ids: Sequence[int], shape: TreePolicy, start_s: float) -> Draft:
+        """What one drafter brings in what is left of the round's wait. Raises DraftpoolError when it is of no use."""
         if self._session is None:
             self._session = self._open()
         if self._session.has_exchange:
@@ -111,10 +110,10 @@ class DraftSource:
             rest = late.tree.after(token_ids[late.num_tokens :])
             if rest.num_nodes:
                 return Draft(rest, opened_session=late.opened_session, policy=self._asked, is_late=True)
-        is_new = self._session.is_new
+        is_new, wait_s = self._session.is_new, self._wait_s()
         self._asked = shape
         self._session.ask(token_ids, shape.within(self._max_tree_nodes(self._session.drafter)))
-        if not await self._session.waited(deadline_s - time.monotonic()):
+        if not await self._session.waited(start_s + wait_s - time.monotonic()):
             self._num_late += not is_new
             return Draft(opened_session=is_new, policy=shape, was_hedged=True)
         drawn = self._take(self._session)
@@ -133,8 +132,10 @@ class DraftSource:
         return max(self._patience.least_wait_s, self._target.plain_round.plain_round_s or 0.0)
 
     def _wait_s(self) -> float:
-        """How long this round waits. The first does not: the verifier takes in the context at the same time."""
-        return 0.0 if self._asked == NO_DRAFT or self._num_late >= _MAX_LATE else self._worth_s
+        """How long this round waits for its draft."""
+        if self._asked == NO_DRAFT:
+            return self._patience.first_wait_s
+        return 0.0 if self._num_late >= _MAX_LATE else self._worth_s
 
     def _max_tree_nodes(self, drafter: DrafterReplica) -> int:
         """What the drafter and the target's verifiers both take."""

@@ -65,7 +65,7 @@ class ModelStream(Generic[ReplyT]):
                 raise BrokenReply(f"{self.replica.address} answered what is no reply")
         except grpc.aio.AioRpcError as error:
             self.close()
-            raise from_rpc_error(error) from None
+            raise self._error(error) from None
         except asyncio.InvalidStateError:  # written after the service had ended the call: it has said why
             self.close()
             raise await self._ending() from None
@@ -90,6 +90,15 @@ class ModelStream(Generic[ReplyT]):
             self.replica.num_streams -= 1
             self._call.cancel()
 
+    def _error(self, error: grpc.aio.AioRpcError) -> DraftpoolError:
+        """What the service said, or that the stream broke.
+
+        Of one that ends while something is being written the transport says INTERNAL or UNKNOWN; a service never says
+        so without details.
+        """
+        is_transports = error.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
+        return self._ended() if is_transports and not error.trailing_metadata() else from_rpc_error(error)
+
     def _ended(self) -> Unavailable:
         return Unavailable(f"{self.replica.address} ended the session")
 
@@ -98,7 +107,7 @@ class ModelStream(Generic[ReplyT]):
         if code is grpc.StatusCode.OK:
             return self._ended()
         trailing = await self._call.trailing_metadata()
-        return from_rpc_error(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details))
+        return self._error(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details))
 
 
 def _is_being_cancelled() -> bool:

@@ -74,7 +74,7 @@ class OrchestratorSettings(BaseSettings):
 
     @property
     def draft_patience(self) -> DraftPatience:
-        return DraftPatience(self.draft_least_wait_s, self.stall_s, self.draft_timeout_s)
+        return DraftPatience(least_wait_s=self.draft_least_wait_s, stall_s=self.stall_s, timeout_s=self.draft_timeout_s)
 
     @property
     def verify_patience(self) -> VerifyPatience:

@@ -11,6 +11,7 @@ from enum import Enum, auto
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from tokenizers import Tokenizer, decoders, models
 
 from draftpool.errors import BadParameter, BrokenProtocol, UnknownModel, UnknownVocabulary
@@ -19,6 +20,7 @@ from draftpool.tree import ROOT, DraftTree
 from draftpool.v1 import drafter_pb2, drafter_pb2_grpc, verifier_pb2, verifier_pb2_grpc
 from draftpool.vocabulary import Vocabulary
 from draftpool.wire import policy_from_wire, tree_from_wire, tree_to_wire, vocabulary_from_wire, vocabulary_to_wire
+from orchestrator import draft_session, liveness
 from orchestrator.fleet import Fleet
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -43,12 +45,28 @@ class Fault(Enum):
     """What a service may do instead of answering, besides raising an error and changing its reply."""
 
     HANG = auto()
+    FREEZE = auto()
     END_STREAM = auto()
     ANSWER_AND_END_STREAM = auto()
 
 
-Step = Exception | Fault | Callable[[Any], Any] | None
-"""One message's fate: an error to raise, a fault, a change of the reply, or None: a proper answer."""
+FREEZE_S = 0.2
+"""How long a service stops that freezes."""
+
+Step = Exception | Fault | asyncio.Event | Callable[[Any], Any] | None
+"""One message's fate: an error to raise, a fault, an event to wait for before it is taken up, a change of the reply, or
+None: a proper answer."""
+
+
+class Freezer(grpc.aio.ServerInterceptor):
+    """Keeps every new call waiting while its service is frozen, health checks too."""
+
+    def __init__(self, awake: asyncio.Event) -> None:
+        self._awake = awake
+
+    async def intercept_service(self, continuation, details):
+        await self._awake.wait()
+        return await continuation(details)
 
 
 class FakeService:
@@ -58,6 +76,8 @@ class FakeService:
         script: the next messages' fates; `always` is the fate of those beyond.
         openings: the tokens that came with the first message of every stream that it took.
         num_open: streams being served.
+        num_messages: that came with all of its streams.
+        awake: cleared, it is as if the process were stopped: connected, and answering nothing.
     """
 
     def __init__(self, always: Step = None) -> None:
@@ -65,6 +85,9 @@ class FakeService:
         self.always = always
         self.openings: list[list[int]] = []
         self.num_open = 0
+        self.num_messages = 0
+        self.awake = asyncio.Event()
+        self.awake.set()
         self.port = 0
         self._server: grpc.aio.Server | None = None
 
@@ -74,8 +97,9 @@ class FakeService:
 
     async def start(self) -> None:
         """Serve, on the port it had before if there was one."""
-        self._server = grpc.aio.server(interceptors=[MannersInterceptor()])
+        self._server = grpc.aio.server(interceptors=[Freezer(self.awake), MannersInterceptor()])
         self.register(self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), self._server)
         self.port = self._server.add_insecure_port(self.address)
         await self._server.start()
 
@@ -93,6 +117,8 @@ class FakeService:
         token_ids: list[int] = []
         try:
             async for request in requests:
+                self.num_messages += 1
+                await self.awake.wait()
                 if request.HasField("session") != (not token_ids) or not request.committed_token_ids:
                     raise BrokenProtocol("one session in the first message, at least one token in every message")
                 step = self.script.pop(0) if self.script else self.always
@@ -100,8 +126,14 @@ class FakeService:
                     raise step
                 if step is Fault.END_STREAM:
                     return
+                if step is Fault.FREEZE:
+                    self.awake.clear()
+                    asyncio.get_running_loop().call_later(FREEZE_S, self.awake.set)
+                    await self.awake.wait()
                 if step is Fault.HANG:
                     await asyncio.Event().wait()
+                if isinstance(step, asyncio.Event):
+                    await step.wait()
                 token_ids += request.committed_token_ids
                 reply = answer(token_ids, request)
                 if request.HasField("session"):
@@ -198,11 +230,12 @@ def chain_tree(token_ids: list[int]) -> DraftTree:
 
 @asynccontextmanager
 async def fleet_of(*services: FakeVerifier | FakeDrafter, refresh_s: float = 0.05) -> AsyncIterator[Fleet]:
-    """A fleet that watches these services; whatever a test does with them, no stream may be left at its end."""
+    """A fleet that watches these services; whatever a test does, no stream and no task may be left at its end."""
     async with AsyncExitStack() as stack:
         for service in dict.fromkeys(services):  # one told twice is still one server
             await service.start()
             stack.push_async_callback(service.stop)
+            stack.callback(service.awake.set)
         fleet = Fleet(
             verifiers=[service.address for service in services if isinstance(service, FakeVerifier)],
             drafters=[service.address for service in services if isinstance(service, FakeDrafter)],
@@ -211,6 +244,7 @@ async def fleet_of(*services: FakeVerifier | FakeDrafter, refresh_s: float = 0.0
         async with fleet.watched():
             yield fleet
             await until(lambda: not any(service.num_open for service in services))
+            await until(lambda: not exchanges_under_way())
             replicas = [*fleet.drafters, *(replica for target in fleet.targets.values() for replica in target.replicas)]
             assert [replica.num_streams for replica in replicas] == [0] * len(replicas)
 
@@ -219,3 +253,9 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(3):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+def exchanges_under_way() -> list[asyncio.Task[Any]]:
+    """Tasks that the orchestrator made for requests."""
+    makers = (draft_session.__file__, liveness.__file__)
+    return [task for task in asyncio.all_tasks() if task.get_coro().cr_code.co_filename in makers]

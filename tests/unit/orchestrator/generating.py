@@ -13,7 +13,7 @@ from orchestrator.verifying import VerifySource
 
 GREEDY = SamplingParams(temperature=0)
 CHAIN = chain(3)
-UNHURRIED = DraftPatience(least_wait_s=2.0)
+UNHURRIED = DraftPatience(least_wait_s=2.0, first_wait_s=2.0)
 """Rounds wait for their drafts, however busy the machine is."""
 
 
