@@ -152,3 +152,9 @@ class InternalError(DraftpoolError):
     """A bug. The details are in the server's log, under the request id."""
 
     reason = "INTERNAL"
+
+
+class BrokenReply(InternalError):
+    """A service answered what is no reply, or none to what it was asked."""
+
+    reason = "BROKEN_REPLY"

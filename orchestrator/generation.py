@@ -55,6 +55,9 @@ class Round:
         wire_us: waiting for replies beyond that.
         opened_draft_session, opened_verify_session: whether a service took in the whole context first.
         finish: why the generation ended, in its last round.
+        was_hedged: a draft was asked for and not waited for to the end.
+        draft_was_late: the tree is the rest of one that an earlier round did not wait for.
+        num_drafters_lost, num_verifiers_lost: sessions lost and made good, or done without, within the round.
     """
 
     shape: TreePolicy
@@ -69,6 +72,10 @@ class Round:
     opened_draft_session: bool
     opened_verify_session: bool
     finish: FinishReason | None
+    was_hedged: bool = False
+    draft_was_late: bool = False
+    num_drafters_lost: int = 0
+    num_verifiers_lost: int = 0
 
 
 class Generation:
@@ -156,7 +163,7 @@ class Generation:
         if not (draft.opened_session or verdict.opened_session):  # mostly prefill, which says nothing about shapes
             self._learn(shape, draft, len(path.token_ids), round_us)
         return Round(
-            shape=shape,
+            shape=draft.policy or shape,
             tree=draft.tree,
             num_accepted=min(path.num_accepted, num_committed),
             num_committed=num_committed,
@@ -165,9 +172,13 @@ class Generation:
             verify_us=verdict.verify_us,
             wire_us=draft.elapsed_us - draft.draft_us + verdict.elapsed_us - verdict.verify_us,
             round_us=round_us,
-            opened_draft_session=draft.opened_session,
+            opened_draft_session=draft.opened_session and not draft.is_late,  # then it was opened rounds ago
             opened_verify_session=verdict.opened_session,
             finish=self.finish,
+            was_hedged=draft.was_hedged,
+            draft_was_late=draft.is_late,
+            num_drafters_lost=draft.num_lost,
+            num_verifiers_lost=verdict.num_lost,
         )
 
     def _choose_shape(self) -> TreePolicy:
@@ -179,9 +190,10 @@ class Generation:
         return shape.no_deeper_than(num_wanted - 1)
 
     def _learn(self, shape: TreePolicy, draft: Draft, num_tokens: int, round_us: int) -> None:
-        if shape.depth > 0 and draft.elapsed_us == 0:
+        """A late draft is charged to its shape in both rounds: the one that waited, and the one that used it."""
+        if shape.depth > 0 and draft.policy is None:
             return  # no drafter answered; that is no property of the shape
-        self._bandit.observe(RoundOutcome(shape, num_tokens, round_us / 1e6, draft.elapsed_us / 1e6))
+        self._bandit.observe(RoundOutcome(draft.policy or shape, num_tokens, round_us / 1e6, draft.elapsed_us / 1e6))
 
     def _commit(self, path: AcceptedPath, verdict: Verdict) -> list[TextToken]:
         """Add the path's tokens to the truth, up to the first that ends the generation; return what is released."""

@@ -19,6 +19,13 @@ GENERATED_TOKENS = Counter("draftpool_generated_tokens_total", "Tokens emitted."
 POOL_REPLICAS = Gauge(
     "draftpool_pool_replicas", "Replicas known, by role and state: up, draining, ejected, down.", ["role", "state"]
 )
+HEDGED_ROUNDS = Counter(
+    "draftpool_hedged_rounds_total", "Rounds that went on without a draft because it was not there in time.", ["target"]
+)
+LATE_DRAFTS = Counter("draftpool_late_drafts_total", "Rounds that used what was left of a late draft.", ["target"])
+FAILOVERS = Counter(
+    "draftpool_failovers_total", "Sessions lost within a request that went on, by target and role.", ["target", "role"]
+)
 ROUND_SECONDS = Histogram("draftpool_round_seconds", "Duration of a round.", ["target"], buckets=SHORT_SECONDS)
 
 RUNNING = Gauge("draftpool_running_requests", "Requests that hold a place.")
@@ -39,6 +46,10 @@ def observe_round(target: str, round_: Round) -> None:
     DRAFTED_NODES.labels(target).inc(round_.tree.num_nodes)
     ACCEPTED_TOKENS.labels(target).inc(round_.num_accepted)
     GENERATED_TOKENS.labels(target).inc(round_.num_committed)
+    HEDGED_ROUNDS.labels(target).inc(round_.was_hedged)
+    LATE_DRAFTS.labels(target).inc(round_.draft_was_late)
+    FAILOVERS.labels(target, "drafter").inc(round_.num_drafters_lost)
+    FAILOVERS.labels(target, "verifier").inc(round_.num_verifiers_lost)
     ROUND_SECONDS.labels(target).observe(round_.round_us / 1e6)
 
 

@@ -90,7 +90,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
                 self._fleet,
                 target,
                 checked.params.for_drafter(),
-                timeout_s=self._settings.draft_timeout_s,
+                patience=self._settings.draft_patience,
                 is_rejection=checked.is_rejection,
             ),
             verifier=VerifySource(
@@ -98,6 +98,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
                 checked.params,
                 num_prompt_tokens=len(checked.prompt_token_ids),
                 timeout_s=timeout_s,
+                patience=self._settings.verify_patience,
                 want_logprobs=checked.want_logprobs,
                 num_top_logprobs=checked.num_top_logprobs,
                 is_rejection=checked.is_rejection,

@@ -11,6 +11,7 @@ from draftpool.errors import BadParameter
 from draftpool.tree import NO_DRAFT, TreeShape, chain
 from draftpool.tree_policy import BestFirst, TreePolicy
 from orchestrator.discovery import sources_of
+from orchestrator.patience import DraftPatience, VerifyPatience
 
 DEFAULT_ARMS: tuple[TreePolicy, ...] = (
     NO_DRAFT,
@@ -51,8 +52,27 @@ class OrchestratorSettings(BaseSettings):
         description="How long a reply may wait for the client to read; then the request gives its place and sessions "
         "back until it does, in seconds.",
     )
+    draft_least_wait_s: float = Field(
+        0.005,
+        ge=0,
+        description="A round waits for its draft as long as verifying without one takes, and at least this long, in "
+        "seconds; then it goes on without.",
+    )
     draft_timeout_s: float = Field(
-        5.0, gt=0, description="Longest wait for one draft, in seconds; after it the round goes on without."
+        5.0,
+        gt=0,
+        description="After how many seconds without a reply a drafter is given up. No round waits that long for it.",
+    )
+    stall_s: float = Field(
+        0.5,
+        gt=0,
+        description="A model service that has not replied for so many seconds is asked for its health again and again; "
+        "without an answer within as many it is taken to be lost.",
+    )
+    recovery_s: float = Field(
+        30.0,
+        gt=0,
+        description="How many seconds a request without any verifier waits for one, before it fails.",
     )
     refresh_s: float = Field(
         1.0,
@@ -75,6 +95,14 @@ class OrchestratorSettings(BaseSettings):
         description="What the bandit maximises: measured time a token, or the formula of arXiv:2506.01206.",
     )
     exploration: float = Field(0.15, ge=0, description="Weight of UCB1's confidence term, in units of the reward.")
+
+    @property
+    def draft_patience(self) -> DraftPatience:
+        return DraftPatience(least_wait_s=self.draft_least_wait_s, stall_s=self.stall_s, timeout_s=self.draft_timeout_s)
+
+    @property
+    def verify_patience(self) -> VerifyPatience:
+        return VerifyPatience(self.stall_s, self.recovery_s)
 
     @field_validator("verifiers", "drafters", mode="before")
     @classmethod

@@ -15,6 +15,7 @@ from draftpool.vocabulary import Vocabulary
 from draftpool.wire import vocabulary_from_wire
 from orchestrator.prefixes import PrefixIndex
 from orchestrator.replicas import Replica, VerifierReplica, choosable
+from orchestrator.round_clock import PlainRoundClock
 from orchestrator.routing import is_worth_it, power_of_two
 
 
@@ -24,6 +25,7 @@ class Target:
 
     Attributes:
         prefixes: which replica was last sent which beginning of a prompt.
+        plain_round: what verifying without a draft takes here.
     """
 
     description: verifier_pb2.DescribeVerifierReply
@@ -31,6 +33,7 @@ class Target:
     tokenizer: Tokenizer
     replicas: list[VerifierReplica] = field(default_factory=list)
     prefixes: PrefixIndex[VerifierReplica] = field(default_factory=PrefixIndex)
+    plain_round: PlainRoundClock = field(default_factory=PlainRoundClock)
 
     @property
     def name(self) -> str:

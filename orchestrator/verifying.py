@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from draftpool.errors import ContextLost, DraftpoolError, InternalError, NoCapacity, Unavailable, UnknownModel
 from draftpool.sampling import SamplingParams
@@ -13,14 +13,15 @@ from draftpool.tree import DraftTree
 from draftpool.v1 import sampling_pb2, tree_pb2, verifier_pb2
 from draftpool.wire import sampling_to_wire, tree_to_wire
 from orchestrator.fleet import Target
+from orchestrator.liveness import while_alive
 from orchestrator.model_stream import ModelStream
+from orchestrator.patience import VerifyPatience
+from orchestrator.recovery import Recovery
+from orchestrator.replicas import Replica
 from orchestrator.sparse_laws import SparseLaws
 from orchestrator.target_laws import TargetLaws, target_laws
 
 log = logging.getLogger(__name__)
-
-_MAX_ATTEMPTS = 5
-_PAUSE_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Verdict:
         opened_session: whether the verifier had to take in the whole context first.
         top_token_ids, top_logprobs: (N + 1) * n, row after row, most probable first; empty where not asked for.
         laws: the target's, under the rejection rule.
+        num_lost: sessions lost on the way to this reply.
     """
 
     chosen_token_ids: tuple[int, ...]
@@ -46,6 +48,7 @@ class Verdict:
     top_token_ids: tuple[int, ...] = ()
     top_logprobs: tuple[float, ...] = ()
     laws: TargetLaws | None = None
+    num_lost: int = 0
 
     def logprob(self, row: int, token_id: int) -> float | None:
         """Of a token that the row's choice has become; None where not asked for."""
@@ -71,6 +74,7 @@ class VerifySource:
         *,
         num_prompt_tokens: int,
         timeout_s: float | None,
+        patience: VerifyPatience | None = None,
         want_logprobs: bool = False,
         num_top_logprobs: int = 0,
         is_rejection: bool = False,
@@ -81,6 +85,7 @@ class VerifySource:
         self._num_prompt_tokens = num_prompt_tokens
         self._want_logprobs = want_logprobs or num_top_logprobs > 0
         self._num_top_logprobs = num_top_logprobs
+        self._patience = patience or VerifyPatience()
         self._deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
         self._stream: ModelStream[verifier_pb2.VerifyReply] | None = None
 
@@ -92,16 +97,20 @@ class VerifySource:
         A replica that is lost costs a prefill on another one, or on itself once it is back; tokens never.
 
         Raises:
-            DraftpoolError: the request is at fault, or no replica could be had in several attempts.
+            DraftpoolError: the request is at fault, or no replica could be had for as long as patience lasts.
         """
-        for attempt in range(1, _MAX_ATTEMPTS):
+        clock = asyncio.get_running_loop().time
+        recovery = Recovery(self._patience.recovery_s)
+        failed: set[Replica] = set()
+        while True:
             try:
-                return await self._ask(token_ids, tree, drawn_from)
+                verdict = await self._ask(token_ids, tree, drawn_from, failed)
+                return replace(verdict, num_lost=recovery.num_lost)
             except (Unavailable, ContextLost, NoCapacity, UnknownModel) as error:
-                log.warning("verifier lost, attempt %d of %d: %s", attempt, _MAX_ATTEMPTS, error.message)
-                pause_s = max(_PAUSE_S * (attempt - 1), error.retry_after_s or 0)
+                has_another = any(replica.is_up and replica not in failed for replica in self._target.replicas)
+                pause_s = recovery.pause_s(error, has_another=has_another, now_s=clock())
+                log.warning("verifier lost, again in %.2f s: %s", pause_s, error.message)
             await asyncio.sleep(pause_s)
-        return await self._ask(token_ids, tree, drawn_from)
 
     def close(self) -> None:
         """End the session; asked again, it opens another one."""
@@ -109,15 +118,29 @@ class VerifySource:
             self._stream.close()
             self._stream = None
 
-    async def _ask(self, token_ids: Sequence[int], tree: DraftTree, drawn_from: SparseLaws | None) -> Verdict:
+    async def _ask(
+        self, token_ids: Sequence[int], tree: DraftTree, drawn_from: SparseLaws | None, failed: set[Replica]
+    ) -> Verdict:
+        """One attempt; a replica that is lost by it is added to those that failed."""
+        stream = self._stream or self._open(token_ids, failed)
         try:
-            return await self._exchange(token_ids, tree, drawn_from)
+            return await self._exchange(stream, token_ids, tree, drawn_from)
         except DraftpoolError as error:
-            self._drop(error)
+            if isinstance(error, Unavailable | UnknownModel):  # it is gone, or has become another model
+                stream.replica.report_failure(error.message)
+            if not isinstance(error, ContextLost):  # whose replica is as good as any
+                failed.add(stream.replica)
+            stream.close()
+            self._stream = None
             raise
 
-    async def _exchange(self, token_ids: Sequence[int], tree: DraftTree, drawn_from: SparseLaws | None) -> Verdict:
-        stream = self._stream or self._open(token_ids)
+    async def _exchange(
+        self,
+        stream: ModelStream[verifier_pb2.VerifyReply],
+        token_ids: Sequence[int],
+        tree: DraftTree,
+        drawn_from: SparseLaws | None,
+    ) -> Verdict:
         is_new = stream.is_new
         message = verifier_pb2.VerifyRequest(
             committed_token_ids=stream.unsent(token_ids), tree=tree_to_wire(tree) if tree.num_nodes else None
@@ -133,9 +156,12 @@ class VerifySource:
             message.session.num_top_logprobs = self._num_top_logprobs
             message.session.model = self._target.name
             message.session.vocabulary_fingerprint = self._target.vocabulary.fingerprint
-        reply, elapsed_us = await stream.exchange(message, num_tokens=len(token_ids))
+        exchange = stream.exchange(message, num_tokens=len(token_ids))
+        reply, elapsed_us = await while_alive(stream.replica, exchange, stall_s=self._patience.stall_s)
         chosen_token_ids = reply.outside_token_ids if self._is_rejection else reply.chosen_token_ids
         self._check(reply, chosen_token_ids, tree)
+        if not is_new:  # else it is mostly prefill
+            self._target.plain_round.observe(elapsed_us / 1e6, num_nodes=tree.num_nodes)
         busy_us = min(elapsed_us, reply.timings.queue_us + reply.timings.verify_us)  # clocks differ
         return Verdict(
             tuple(chosen_token_ids),
@@ -175,19 +201,11 @@ class VerifySource:
         if largest_id >= len(self._target.vocabulary):
             raise InternalError(f"a verifier of {self._target.name} speaks of token {largest_id}")
 
-    def _open(self, token_ids: Sequence[int]) -> ModelStream[verifier_pb2.VerifyReply]:
-        replica = self._target.choose_replica(token_ids)
+    def _open(self, token_ids: Sequence[int], failed: set[Replica]) -> ModelStream[verifier_pb2.VerifyReply]:
+        replica = self._target.choose_replica(token_ids, avoid=failed)
         timeout_s = None if self._deadline is None else self._deadline - asyncio.get_running_loop().time()
         self._stream = ModelStream(replica, replica.stub.Verify, timeout_s)
         return self._stream
-
-    def _drop(self, error: DraftpoolError) -> None:
-        """End the session; a replica that is gone is out until it has described itself again."""
-        if self._stream is not None:
-            if isinstance(error, Unavailable | UnknownModel):
-                self._stream.replica.report_failure(error.message)
-            self._stream.close()
-            self._stream = None
 
 
 def _support(laws: SparseLaws) -> tree_pb2.SparseRows:

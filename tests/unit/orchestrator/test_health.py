@@ -110,7 +110,7 @@ async def test_without_a_health_service_requests_alone_tell() -> None:
         await until(lambda: replica.is_up)
 
 
-async def test_a_probe_tells_whether_a_replica_answers_in_time_that_it_is_serving() -> None:
+async def test_a_probe_tells_whether_a_replica_answers_in_time_draining_or_not() -> None:
     verifier, untold = FakeVerifier(), FakeVerifier("beta")
     untold.has_health = False
     async with fleet_of(verifier, untold) as fleet:
@@ -118,7 +118,7 @@ async def test_a_probe_tells_whether_a_replica_answers_in_time_that_it_is_servin
         assert await replica.probe(3)
         assert await replica_untold.probe(3)
         await verifier.drain()
-        assert not await replica.probe(3)
+        assert await replica.probe(3)
         await verifier.stop()
         assert not await replica.probe(3)
 

@@ -15,7 +15,7 @@ from orchestrator.rules import rejection
 from orchestrator.settings import DEFAULT_ARMS
 from orchestrator.verifying import VerifySource
 from tests.unit.orchestrator.fake_services import FakeDrafter, FakeVerifier, Fault, fleet_of, next_token
-from tests.unit.orchestrator.generating import bandit, run
+from tests.unit.orchestrator.generating import UNHURRIED, bandit, run
 
 PARAMS = SamplingParams(seed=7)
 TEXT = "bcdefghijklm"
@@ -78,7 +78,7 @@ def generation(fleet: Fleet, shape: TreeShape = CHAIN) -> Generation:
         [0],
         vocabulary=target.vocabulary,
         limits=Limits(len(TEXT)),
-        drafts=DraftSource(fleet, target, PARAMS, timeout_s=2.0, is_rejection=True),
+        drafts=DraftSource(fleet, target, PARAMS, patience=UNHURRIED, is_rejection=True),
         verifier=VerifySource(target, PARAMS, num_prompt_tokens=1, timeout_s=None, is_rejection=True),
         bandit=bandit(),
         fixed_shape=shape,
