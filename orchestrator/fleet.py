@@ -117,12 +117,12 @@ class Fleet:
                     replica.say_once(f"drafter {replica.address}, vocabulary of {target.name}: {error.message}")
 
     async def _welcome_verifier(self, replica: VerifierReplica) -> None:
-        num_outs = replica.num_outs
+        era = replica.era
         request = verifier_pb2.DescribeVerifierRequest()
         try:
             description = await replica.stub.Describe(request, timeout=_DESCRIBE_TIMEOUT_S)
             described = await asyncio.to_thread(described_target, description)  # a big tokenizer takes a second to read
-            if replica.num_outs == num_outs:
+            if replica.era is era:
                 self._enlist(replica, described)
         except grpc.aio.AioRpcError as error:
             _log_no_answer("verifier", replica, error)
@@ -147,17 +147,17 @@ class Fleet:
 
     def _let_verifier_go(self, replica: VerifierReplica) -> None:
         for target in self.targets.values():
-            target.let_go(replica)
+            target.replicas = [known for known in target.replicas if known is not replica]
 
     async def _welcome_drafter(self, replica: DrafterReplica) -> None:
-        num_outs = replica.num_outs
+        era = replica.era
         request = drafter_pb2.DescribeDrafterRequest()
         try:
             description = await replica.stub.Describe(request, timeout=_DESCRIBE_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             _log_no_answer("drafter", replica, error)
             return
-        if replica.num_outs == num_outs:
+        if replica.era is era:
             replica.description = description
             replica.shared_vocabulary.clear()  # it may have restarted
             replica.welcome(description.load)

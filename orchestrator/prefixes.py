@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from itertools import islice
 from typing import Generic, TypeVar
 
@@ -18,8 +18,8 @@ class PrefixIndex(Generic[OwnerT]):
     """Owners by the beginnings of texts, least recently used blocks forgotten first.
 
     A block is known by a hash over its tokens and the hash of the block before it, so that it stands for the whole
-    text up to its end. Hashes that collide cost a wrong guess, never a wrong token. No block
-    is younger than the one before it, so the end of a text is forgotten before its beginning, as by verifiers.
+    text up to its end. Hashes that collide cost a wrong guess, never a wrong token. No block is younger
+    than the one before it, so the end of a text is forgotten before its beginning, as by verifiers.
     """
 
     def __init__(self, max_blocks: int = _MAX_BLOCKS) -> None:
@@ -30,14 +30,16 @@ class PrefixIndex(Generic[OwnerT]):
         """Blocks that it remembers, at most `max_blocks`."""
         return len(self._owners)
 
-    def longest_match(self, token_ids: Sequence[int]) -> OwnerT | None:
-        """Who was last sent the longest known beginning of a text; None where none is known."""
-        owner: OwnerT | None = None
+    def longest_match(self, token_ids: Sequence[int], among: Container[OwnerT]) -> OwnerT | None:
+        """Which of some owners was last sent the longest known beginning of a text; None where none of them was."""
+        match: OwnerT | None = None
         for block in _blocks(token_ids):
             if block not in self._owners:
                 break
             owner = self._owners[block]
-        return owner
+            if owner in among:
+                match = owner
+        return match
 
     def record(self, token_ids: Sequence[int], owner: OwnerT) -> None:
         """Remember that a text is sent there. Of a text longer than the index, the beginning is kept."""
@@ -46,10 +48,6 @@ class PrefixIndex(Generic[OwnerT]):
             self._owners.move_to_end(block)
         while len(self._owners) > self._max_blocks:
             self._owners.popitem(last=False)
-
-    def forget(self, owner: OwnerT) -> None:
-        """It has gone, or may have restarted and holds nothing."""
-        self._owners = OrderedDict(item for item in self._owners.items() if item[1] is not owner)
 
 
 def _blocks(token_ids: Sequence[int]) -> Iterator[int]:

@@ -55,7 +55,7 @@ class Replica:
 
     Attributes:
         num_streams: sessions this orchestrator holds there.
-        num_outs: how often it has been put out. Whoever describes it compares: out meanwhile means once more.
+        era: another one whenever it is put out; what it said or was sent in an earlier one need not hold any more.
         failures: what its exchanges said of it.
         is_retired: its address is gone; it finishes what it has.
         settled: it has been tried, with whatever result.
@@ -64,11 +64,11 @@ class Replica:
     address: str
     ejection: EjectionPolicy = field(default_factory=EjectionPolicy)
     num_streams: int = 0
-    num_outs: int = 0
     health: Health = Health.UNKNOWN
     is_retired: bool = False
     channel: grpc.aio.Channel = field(init=False)
     failures: FailureRecord = field(init=False)
+    era: object = field(default_factory=object, init=False)
     settled: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _is_welcome: bool = field(default=False, init=False)
     _was_draining: bool = field(default=False, init=False)
@@ -177,7 +177,7 @@ class Replica:
 
     def _put_out(self) -> None:
         self._is_welcome = False
-        self.num_outs += 1
+        self.era = object()
         self._changed.set()
 
 

@@ -24,7 +24,7 @@ class Target:
     """A target model and the replicas that serve it.
 
     Attributes:
-        prefixes: which replica was last sent which beginning of a prompt.
+        prefixes: in which era of which replica it was sent which beginning of a prompt. Another era holds nothing.
         plain_round: what verifying without a draft takes here.
     """
 
@@ -32,7 +32,7 @@ class Target:
     vocabulary: Vocabulary
     tokenizer: Tokenizer
     replicas: list[VerifierReplica] = field(default_factory=list)
-    prefixes: PrefixIndex[VerifierReplica] = field(default_factory=PrefixIndex)
+    prefixes: PrefixIndex[object] = field(default_factory=PrefixIndex)
     plain_round: PlainRoundClock = field(default_factory=PlainRoundClock)
 
     @property
@@ -73,18 +73,13 @@ class Target:
         Raises:
             Unavailable: none is up.
         """
-        candidates = choosable(self.replicas, avoid)
-        chosen = self.prefixes.longest_match(token_ids)
-        if chosen not in candidates or not is_worth_it(chosen.load, [replica.load for replica in candidates]):
-            chosen = power_of_two(candidates, lambda replica: replica.load)
-        self.prefixes.record(token_ids, chosen)
-        return chosen
-
-    def let_go(self, replica: VerifierReplica) -> None:
-        """It serves this target no more, or may have restarted and holds no text."""
-        if replica in self.replicas:
-            self.replicas.remove(replica)
-            self.prefixes.forget(replica)
+        candidates = {replica.era: replica for replica in choosable(self.replicas, avoid)}
+        loads = {era: replica.load for era, replica in candidates.items()}
+        era = self.prefixes.longest_match(token_ids, candidates)
+        if era is None or not is_worth_it(loads[era], list(loads.values())):
+            era = power_of_two(list(candidates), loads.__getitem__)
+        self.prefixes.record(token_ids, era)
+        return candidates[era]
 
 
 def described_target(description: verifier_pb2.DescribeVerifierReply) -> Target:

@@ -8,6 +8,7 @@ import pytest
 
 from draftpool.errors import Unavailable
 from draftpool.v1 import load_pb2, verifier_pb2
+from orchestrator.discovery import sources_of
 from orchestrator.ejection import EjectionPolicy
 from orchestrator.fleet import Fleet
 from orchestrator.prefixes import BLOCK_TOKENS
@@ -204,7 +205,9 @@ async def test_a_verifier_that_was_away_is_not_taken_to_hold_anything() -> None:
         holder.report_failure("test")
         assert target.choose_replica([1, 2]) is not holder
         await until(lambda: holder.is_up)
-        assert target.prefixes.longest_match(PROMPT) is None
+        holder.num_streams = 1  # little enough to be preferred if it held the prompt
+        chosen, holder.num_streams = target.choose_replica(PROMPT), 0
+        assert chosen is not holder
 
 
 async def test_a_request_that_moves_takes_its_text_along() -> None:
@@ -214,3 +217,13 @@ async def test_a_request_that_moves_takes_its_text_along() -> None:
         second = target.choose_replica(PROMPT, avoid={first})
         assert second is not first
         assert target.choose_replica([*PROMPT, 5, 6]) is second
+
+
+async def test_a_name_instead_of_an_address_finds_the_replicas_behind_it() -> None:
+    verifier = FakeVerifier()
+    async with fleet_of(verifier):
+        sources = sources_of([f"dns:///localhost:{verifier.port}"], dns_refresh_s=60)
+        fleet = Fleet(verifiers=sources, drafters=[], refresh_s=60, ejection=EjectionPolicy())
+        async with fleet.watched():
+            assert [replica.address for replica in fleet.verifiers if replica.is_up] == [verifier.address]
+            assert (await run(generation(fleet)))[0] == UNDISTURBED
