@@ -154,7 +154,7 @@ def stats_table(usage: Usage) -> Table:
         ("verifier", usage.verify_us),
         ("wire", usage.wire_us),
         ("orchestrator", other_us),
-        ("waiting for you to read", usage.reader_us),
+        ("waiting for the reader", usage.reader_us),
     ):
         table.add_row(label, _ms(time_us), f"{time_us / max(1, running_us):.0%}")
     table.add_row("prefill", _ms(usage.prefill_us), "of the verifier's time")
