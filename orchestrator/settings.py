@@ -30,7 +30,9 @@ DEFAULT_ARMS: tuple[TreePolicy, ...] = (
 class OrchestratorSettings(BaseSettings):
     """Where the model services are, and how much is taken on."""
 
-    model_config = SettingsConfigDict(env_prefix="DRAFTPOOL_ORCHESTRATOR_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="DRAFTPOOL_ORCHESTRATOR_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     verifiers: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Addresses of verifier replicas, of any targets; each tells what it serves."

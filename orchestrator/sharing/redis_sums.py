@@ -48,7 +48,6 @@ _CALL_TIMEOUT_S = 5.0
 """Longest wait for one call, connecting included; the client's own limits are within."""
 
 _REFRESH_S = 10.0
-"""How old the snapshot of a group may be that is used here and not added to, in seconds."""
 
 _FAREWELL_S = 3.0
 """Longest wait for the last merges when the process ends, in seconds."""
@@ -62,15 +61,25 @@ _UNREACHABLE = (RedisError, RedisClusterException, OSError, TimeoutError)
 class RedisSums:
     """Implements `Sums`. One asyncio loop uses it; no call of `view` or `add` ever waits."""
 
-    def __init__(self, client: Client, condition: Condition, *, flush_interval_s: float, lifetime_s: int) -> None:
+    def __init__(
+        self,
+        client: Client,
+        condition: Condition,
+        *,
+        flush_interval_s: float,
+        lifetime_s: int,
+        refresh_s: float = _REFRESH_S,
+    ) -> None:
         """Args:
         flush_interval_s: between two rounds of merges, give or take a quarter.
         lifetime_s: after which Redis drops a group that nobody asks for.
+        refresh_s: after which a group that is used here is fetched although nothing was added to it.
         """
         self._client = client
         self._condition = condition
         self._flush_interval_s = flush_interval_s
         self._lifetime_s = lifetime_s
+        self._refresh_s = refresh_s
         self._replica = secrets.token_hex(8)
         self._groups: dict[str, SharedGroup] = {}
         self._is_new_group = asyncio.Event()
@@ -152,7 +161,7 @@ class RedisSums:
                 await self._client.ping()
         self._is_new_group.clear()
         now_s = time.monotonic()
-        due = [(key, group) for key, group in self._groups.items() if group.is_due(now_s - _REFRESH_S)]
+        due = [(key, group) for key, group in self._groups.items() if group.is_due(now_s - self._refresh_s)]
         refusals = [refusal for key, group in due if (refusal := await self._merge(key, group)) is not None]
         return len(due) - len(refusals), next(iter(refusals), None)
 

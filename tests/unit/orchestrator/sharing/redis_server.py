@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -62,6 +63,11 @@ class RedisServer:
     def socket_path(self) -> Path:
         return self.folder / "s"
 
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
     def start(self) -> None:
         usual = [f"port {self.port}", "bind 127.0.0.1", f"dir {self.folder}"]
         if not self.mode:
@@ -89,32 +95,24 @@ class RedisServer:
     @contextmanager
     def stopped(self) -> Iterator[None]:
         """As a machine is that hangs: connections stay open, nothing answers."""
-        assert self.process is not None
-        os.kill(self.process.pid, signal.SIGSTOP)
+        os.kill(self.pid, signal.SIGSTOP)
         try:
             yield
         finally:
-            os.kill(self.process.pid, signal.SIGCONT)
+            os.kill(self.pid, signal.SIGCONT)
 
-    def command(self, *words: str) -> str:
-        """By redis-server's own inline protocol; the reply as it came."""
-        return asyncio.run(_say(self.port, " ".join(words)))
+    def say(self, line: str) -> str:
+        """A command by the inline protocol; the first line of the answer."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=START_TIMEOUT_S) as connection:
+            connection.sendall(line.encode() + b"\r\n")
+            return connection.makefile().readline().strip()
 
     def _answers(self) -> bool:
         try:
-            asyncio.run(_say(self.port, "PING"))
+            self.say("PING")
         except OSError:
             return False
         return True
-
-
-async def _say(port: int, line: str) -> str:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        writer.write(line.encode() + b"\r\n")
-        return (await reader.readline()).decode()
-    finally:
-        writer.close()
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """What a replica believes of a group, and what it sends, without a Redis."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pytest import approx
 
 from orchestrator.sharing.delta import Delta
 from orchestrator.sharing.shared_group import PATIENCE_S, SharedGroup, Snapshot
@@ -23,7 +23,7 @@ def test_one_delta_does_what_its_changes_do_one_by_one(changes: list[tuple[float
         one_by_one |= {name: one_by_one.get(name, 0) + amount for name, amount in amounts.items()}
         delta.then(keep, amounts)
     delta.apply_to(at_once)
-    assert at_once == approx(one_by_one)
+    assert at_once == pytest.approx(one_by_one)
 
 
 @given(st.lists(st.one_of(st.tuples(KEEPS, AMOUNTS), st.sampled_from(["send", "refuse"]))))
@@ -40,7 +40,7 @@ def test_whatever_is_on_its_way_the_view_is_all_that_was_added(events: list) -> 
             group.add(amounts, keep)
             expected = {name: value * keep for name, value in expected.items()}
             expected |= {name: expected.get(name, 0) + amount for name, amount in amounts.items()}
-        assert group.view == approx(expected)
+        assert group.view == pytest.approx(expected)
 
 
 def test_a_snapshot_replaces_what_was_sent_and_leaves_what_was_not() -> None:
