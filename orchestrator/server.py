@@ -15,6 +15,7 @@ from orchestrator.ejection import EjectionPolicy
 from orchestrator.fleet import Fleet
 from orchestrator.servicer import GenerationServicer
 from orchestrator.settings import DEFAULT_ARMS, OrchestratorSettings
+from orchestrator.sharing.store import open_sums
 
 _PRICINGS = {"measured": measured_cost, "paper": paper_cost}
 
@@ -39,7 +40,7 @@ async def serve(
         "draftpool.v1.Generation",
         lambda server: generation_pb2_grpc.add_GenerationServicer_to_server(servicer, server),
     )
-    async with fleet.watched():
+    async with open_sums(settings), fleet.watched():
         await rpc_server.serve([service], server_settings, on_ready=on_ready)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from draftpool.errors import BadParameter
@@ -12,6 +12,7 @@ from draftpool.tree import NO_DRAFT, TreeShape, chain
 from draftpool.tree_policy import BestFirst, TreePolicy
 from orchestrator.discovery import sources_of
 from orchestrator.patience import DraftPatience, VerifyPatience
+from orchestrator.sharing.address import parse_redis_url
 
 DEFAULT_ARMS: tuple[TreePolicy, ...] = (
     NO_DRAFT,
@@ -31,7 +32,9 @@ DEFAULT_ARMS: tuple[TreePolicy, ...] = (
 class OrchestratorSettings(BaseSettings):
     """Where the model services are, and how much is taken on."""
 
-    model_config = SettingsConfigDict(env_prefix="DRAFTPOOL_ORCHESTRATOR_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="DRAFTPOOL_ORCHESTRATOR_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     verifiers: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -95,6 +98,30 @@ class OrchestratorSettings(BaseSettings):
         description="What the bandit maximises: measured time a token, or the formula of arXiv:2506.01206.",
     )
     exploration: float = Field(0.15, ge=0, description="Weight of UCB1's confidence term, in units of the reward.")
+    redis_url: SecretStr | None = Field(
+        None,
+        description="Redis that shares what is learned with other orchestrators; without it each learns alone. "
+        "redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://; better given by the environment, "
+        "which does not show in the list of processes.",
+    )
+    redis_flush_interval_s: float = Field(
+        0.75, gt=0, description="Between two exchanges with Redis, in seconds, give or take a quarter."
+    )
+    redis_lifetime_days: float = Field(
+        30.0, gt=0, description="After which Redis drops what is known of a target that nobody asks for, in days."
+    )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_url(cls, value: SecretStr | None) -> SecretStr | None:
+        """A URL that cannot be understood is an error at start. An empty one is none."""
+        if value is None or not value.get_secret_value():
+            return None
+        try:
+            parse_redis_url(value.get_secret_value())
+        except BadParameter as error:
+            raise ValueError(error.message) from None
+        return value
 
     @property
     def draft_patience(self) -> DraftPatience:
