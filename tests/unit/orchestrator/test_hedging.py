@@ -214,6 +214,33 @@ async def test_a_session_lost_by_the_drafter_while_nobody_waits_is_opened_again(
         drafts.close()
 
 
+async def test_a_list_that_grows_while_the_drafter_is_taught_the_vocabulary_is_sent_as_it_was_when_asked() -> None:
+    drafter, token_ids = FakeDrafter(), [0, 1]
+    async with fleet_of(FakeVerifier(), drafter, refresh_s=60) as fleet:
+        drafts, replica = source(fleet, DraftPatience(least_wait_s=0.0)), fleet.drafters[0]
+        replica.shared_vocabulary.clear()
+        async with replica.registering:
+            assert (await drafts.draft(token_ids, CHAIN)).was_hedged
+            token_ids.append(2)
+        await until(lambda: drafts.is_available)
+        assert drafter.openings == [[0, 1]]
+        assert (await drafts.draft(token_ids, CHAIN)).tree == chain_tree([3, 4])
+        drafts.close()
+
+
+async def test_closing_a_source_whose_draft_has_failed_meanwhile_leaves_no_exception_unseen() -> None:
+    drafter, gate = FakeDrafter(), asyncio.Event()
+    async with fleet_of(FakeVerifier(), drafter, refresh_s=60) as fleet:  # which asserts it
+        drafts = source(fleet)
+        await drafts.draft([0], CHAIN)
+        drafter.script = [gate]
+        assert (await drafts.draft([0, 1], CHAIN)).was_hedged
+        await drafter.stop()
+        await until(lambda: drafts.is_available)
+        drafts.close()
+        del drafts
+
+
 async def test_closing_a_source_with_a_draft_under_way_ends_stream_and_task() -> None:
     for fate in (Fault.HANG, Fault.FREEZE, None):
         drafter = FakeDrafter(always=fate)
