@@ -1,6 +1,7 @@
 """Drafts that come late, over real gRPC: no round waits for them, and nothing of them is lost that is of use."""
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -239,6 +240,7 @@ async def test_closing_a_source_whose_draft_has_failed_meanwhile_leaves_no_excep
         await until(lambda: drafts.is_available)
         drafts.close()
         del drafts
+        gc.collect()
 
 
 async def test_closing_a_source_with_a_draft_under_way_ends_stream_and_task() -> None:
