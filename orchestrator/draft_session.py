@@ -93,8 +93,7 @@ class DraftSession:
     def close(self) -> None:
         """End the session and whatever is under way; the drafter frees it at once."""
         if self._exchange is not None:
-            self._exchange.cancel()
-            self._exchange.add_done_callback(_forget)
+            self._exchange.cancel()  # of one that has failed already, this says that nobody will look at the error
         if self._stream is not None:
             self._stream.close()
 
@@ -140,9 +139,3 @@ class DraftSession:
                 f"{self.drafter.address} drew token {max(tree.token_ids)}, which {self._target.name} does not have"
             )
         return tree
-
-
-def _forget(exchange: asyncio.Task[Drawn]) -> None:
-    """Nobody asks any more what came of it."""
-    if not exchange.cancelled():
-        exchange.exception()
