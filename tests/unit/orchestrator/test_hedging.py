@@ -230,16 +230,18 @@ async def test_a_list_that_grows_while_the_drafter_is_taught_the_vocabulary_is_s
 
 
 async def test_closing_a_source_whose_draft_has_failed_meanwhile_leaves_no_exception_unseen() -> None:
-    drafter, gate = FakeDrafter(), asyncio.Event()
-    async with fleet_of(FakeVerifier(), drafter, refresh_s=60) as fleet:  # which asserts it
-        drafts = source(fleet)
+    drafter = FakeDrafter()
+
+    async def fail_late(fleet: Fleet) -> None:
+        drafts, drafter.script = source(fleet), [None, asyncio.Event()]
         await drafts.draft([0], CHAIN)
-        drafter.script = [gate]
         assert (await drafts.draft([0, 1], CHAIN)).was_hedged
         await drafter.stop()
         await until(lambda: drafts.is_available)
         drafts.close()
-        del drafts
+
+    async with fleet_of(FakeVerifier(), drafter, refresh_s=60) as fleet:  # which asserts it
+        await fail_late(fleet)
         gc.collect()
 
 
