@@ -104,8 +104,7 @@ class DraftSession:
     def close(self) -> None:
         """End the session and whatever is under way; the drafter frees it at once."""
         if self._exchange is not None:
-            self._exchange.cancel()
-            self._exchange.add_done_callback(_forget)
+            self._exchange.cancel()  # of one that has failed already, this says that nobody will look at the error
         if self._stream is not None:
             self._stream.close()
 
@@ -162,9 +161,3 @@ class DraftSession:
             return draft_laws(reply.draft_probs, tree, len(self._target.vocabulary))
         except MalformedTree as error:
             raise BrokenReply(f"{self.drafter.address} {error.message}") from None
-
-
-def _forget(exchange: asyncio.Task[Drawn]) -> None:
-    """Nobody asks any more what came of it."""
-    if not exchange.cancelled():
-        exchange.exception()

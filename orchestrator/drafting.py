@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from draftpool.errors import BrokenReply, DraftpoolError, Unavailable, UnknownVocabulary
 from draftpool.sampling import SamplingParams
-from draftpool.tree import EMPTY_TREE, NO_DRAFT, DraftTree
+from draftpool.tree import EMPTY_TREE, DraftTree
 from draftpool.tree_policy import TreePolicy
 from orchestrator.draft_session import DraftSession, Drawn
 from orchestrator.drafter_pauses import DrafterPauses
@@ -79,7 +79,7 @@ class DraftSource:
         self._is_rejection = is_rejection
         self._session: DraftSession | None = None
         self._pauses: DrafterPauses[DrafterReplica] = DrafterPauses()
-        self._asked: TreePolicy = NO_DRAFT
+        self._asked: TreePolicy | None = None
         self._num_late = 0
 
     @property
@@ -148,7 +148,7 @@ class DraftSource:
 
     def _wait_s(self) -> float:
         """How long this round waits for its draft."""
-        if self._asked == NO_DRAFT:
+        if self._asked is None:
             return self._patience.first_wait_s
         return 0.0 if self._num_late >= _MAX_LATE else self._worth_s
 

@@ -52,7 +52,7 @@ class Round:
         tokens: released to the client by this round; may be fewer or more than it committed.
         num_committed: tokens that the round added to the request.
         draft_us, verify_us: busy time that the services report, queueing included.
-        wire_us: waiting for replies beyond that.
+        wire_us: waiting for replies beyond that, also for a draft that did not come in time.
         opened_draft_session, opened_verify_session: whether a service took in the whole context first.
         finish: why the generation ended, in its last round.
         was_hedged: a draft was asked for and not waited for to the end.

@@ -1,6 +1,7 @@
 """Drafts that come late, over real gRPC: no round waits for them, and nothing of them is lost that is of use."""
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -212,6 +213,36 @@ async def test_a_session_lost_by_the_drafter_while_nobody_waits_is_opened_again(
         assert (draft.tree, draft.num_lost) == (chain_tree([3, 4, 5]), 1)
         assert drafter.openings == [[0], [0, 1, 2]]
         drafts.close()
+
+
+async def test_a_list_that_grows_while_the_drafter_is_taught_the_vocabulary_is_sent_as_it_was_when_asked() -> None:
+    drafter, token_ids = FakeDrafter(), [0, 1]
+    async with fleet_of(FakeVerifier(), drafter, refresh_s=60) as fleet:
+        drafts, replica = source(fleet, DraftPatience(least_wait_s=0.0)), fleet.drafters[0]
+        replica.shared_vocabulary.clear()
+        async with replica.registering:
+            assert (await drafts.draft(token_ids, CHAIN)).was_hedged
+            token_ids.append(2)
+        await until(lambda: drafts.is_available)
+        assert drafter.openings == [[0, 1]]
+        assert (await drafts.draft(token_ids, CHAIN)).tree == chain_tree([3, 4])
+        drafts.close()
+
+
+async def test_closing_a_source_whose_draft_has_failed_meanwhile_leaves_no_exception_unseen() -> None:
+    drafter = FakeDrafter()
+
+    async def fail_late(fleet: Fleet) -> None:
+        drafts, drafter.script = source(fleet), [None, asyncio.Event()]
+        await drafts.draft([0], CHAIN)
+        assert (await drafts.draft([0, 1], CHAIN)).was_hedged
+        await drafter.stop()
+        await until(lambda: drafts.is_available)
+        drafts.close()
+
+    async with fleet_of(FakeVerifier(), drafter, refresh_s=60) as fleet:  # which asserts it
+        await fail_late(fleet)
+        gc.collect()
 
 
 async def test_closing_a_source_with_a_draft_under_way_ends_stream_and_task() -> None:

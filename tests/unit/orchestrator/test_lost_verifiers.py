@@ -173,13 +173,14 @@ async def test_two_verifiers_lost_one_after_the_other_within_a_round_come_back_t
 
 
 async def test_a_channel_that_is_closed_underneath_a_round_is_a_lost_replica_and_no_cancellation() -> None:
-    verifier, other = FakeVerifier(always=Fault.HANG), FakeVerifier()
-    async with fleet_of(verifier, other, refresh_s=60) as fleet:
+    verifiers = [FakeVerifier(always=Fault.HANG), FakeVerifier(always=Fault.HANG)]
+    async with fleet_of(*verifiers, refresh_s=60) as fleet:
         task = asyncio.create_task(run(generation(fleet)))
-        while not (verifier.num_messages or task.done()):
-            await asyncio.sleep(0.01)
+        await until(lambda: any(verifier.num_messages for verifier in verifiers))
+        for verifier in verifiers:
+            verifier.always = None
         for replica in fleet.target("alphabet").replicas:
-            if replica.address == verifier.address:
+            if replica.num_streams:
                 await replica.channel.close()
         assert (await task)[0] == UNDISTURBED
 
