@@ -61,6 +61,12 @@ class OrchestratorSettings(BaseSettings):
         description="A round waits for its draft as long as verifying without one takes, and at least this long, in "
         "seconds; then it goes on without.",
     )
+    draft_first_wait_s: float = Field(
+        0.0,
+        ge=0,
+        description="How long a request's first round waits for its draft, in seconds. Its prompt is then taken in by "
+        "the drafter first and by the verifier afterwards, not by both at a time.",
+    )
     draft_timeout_s: float = Field(
         5.0,
         gt=0,
@@ -125,7 +131,9 @@ class OrchestratorSettings(BaseSettings):
 
     @property
     def draft_patience(self) -> DraftPatience:
-        return DraftPatience(least_wait_s=self.draft_least_wait_s, stall_s=self.stall_s, timeout_s=self.draft_timeout_s)
+        return DraftPatience(
+            self.draft_least_wait_s, self.draft_first_wait_s, stall_s=self.stall_s, timeout_s=self.draft_timeout_s
+        )
 
     @property
     def verify_patience(self) -> VerifyPatience:
