@@ -35,7 +35,7 @@ class Draft:
     """A tree and what it took.
 
     Attributes:
-        draft_us: queueing and drafting, as the drafter reports them.
+        draft_us: queueing and drafting, as the drafter reports them; 0 where the round did not wait for them.
         elapsed_us: what the round waited for it, in vain or not.
         opened_session: whether the drafter had to take in the whole context first.
         policy: what was asked for, to whose account the round goes; None where nothing was asked, or nobody answered.
