@@ -40,12 +40,14 @@ class Draft:
         draft_us: queueing and drafting, as the drafter reports them.
         elapsed_us: until the reply was here.
         opened_session: whether the drafter had to take in the whole context first.
+        policy: what the drafter was asked for in the end; None where it was not asked.
     """
 
     tree: DraftTree = EMPTY_TREE
     draft_us: int = 0
     elapsed_us: int = 0
     opened_session: bool = False
+    policy: TreePolicy | None = None
 
 
 class DraftSource:
@@ -117,7 +119,7 @@ class DraftSource:
         self._check(tree, shape)
         self._pause_s = _FIRST_PAUSE_S
         busy_us = min(elapsed_us, reply.timings.queue_us + reply.timings.draft_us)  # clocks differ
-        return Draft(tree, busy_us, elapsed_us, is_new)
+        return Draft(tree, busy_us, elapsed_us, is_new, shape)
 
     def _check(self, tree: DraftTree, shape: TreePolicy) -> None:
         """A drafter that draws what was not asked for must not spoil the request. Raises MalformedTree."""

@@ -11,7 +11,7 @@ from draftpool.tree import NO_DRAFT, DraftTree
 from draftpool.tree_policy import TreePolicy
 from draftpool.vocabulary import Vocabulary
 from orchestrator.acceptance import AcceptedPath, accept_path
-from orchestrator.bandit import RoundOutcome, TreeBandit
+from orchestrator.bandit import RoundOutcome, TreeBandit, VerifiedTree
 from orchestrator.drafting import Draft, DraftSource
 from orchestrator.text import TextAssembler, TextToken
 from orchestrator.verifying import Verdict, VerifySource
@@ -124,7 +124,7 @@ class Generation:
         num_committed = self.num_new_tokens - num_before
         round_us = (time.perf_counter_ns() - start) // 1000
         if not (draft.opened_session or verdict.opened_session):  # mostly prefill, which says nothing about shapes
-            self._learn(shape, draft, len(path.token_ids), round_us)
+            self._learn(shape, draft, verdict, path, num_committed, round_us)
         return Round(
             shape=shape,
             tree=draft.tree,
@@ -146,10 +146,20 @@ class Generation:
         num_wanted = self._limits.max_new_tokens - self.num_new_tokens
         return shape.no_deeper_than(num_wanted - 1)
 
-    def _learn(self, shape: TreePolicy, draft: Draft, num_tokens: int, round_us: int) -> None:
+    def _learn(
+        self, shape: TreePolicy, draft: Draft, verdict: Verdict, path: AcceptedPath, num_committed: int, round_us: int
+    ) -> None:
         if shape.depth > 0 and draft.elapsed_us == 0:
             return  # no drafter answered; that is no property of the shape
-        self._bandit.observe(RoundOutcome(shape, num_tokens, round_us / 1e6, draft.elapsed_us / 1e6))
+        self._bandit.observe(
+            RoundOutcome(
+                VerifiedTree(draft.policy or shape, draft.tree, path.nodes, num_committed),
+                round_s=round_us / 1e6,
+                draft_s=draft.elapsed_us / 1e6,
+                verify_s=verdict.elapsed_us / 1e6,
+                num_sessions=verdict.num_sessions,
+            )
+        )
 
     def _commit(self, path: AcceptedPath, verdict: Verdict) -> list[TextToken]:
         """Add the path's tokens to the truth, up to the first that ends the generation; return what is released."""

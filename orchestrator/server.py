@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 from draftpool.rpc import server as rpc_server
 from draftpool.settings import ServerSettings
 from draftpool.v1 import generation_pb2_grpc
 from orchestrator.admission import Admission
-from orchestrator.bandit import BanditRegistry, measured_cost, paper_cost
+from orchestrator.bandit import BanditRegistry, LocalSums, Method
+from orchestrator.bandit.policies import Fixed, Policy, Thompson, Ucb1, UcbTuned
+from orchestrator.bandit.rewards import measured_reward, paper_reward
 from orchestrator.fleet import Fleet
 from orchestrator.servicer import GenerationServicer
 from orchestrator.settings import DEFAULT_ARMS, OrchestratorSettings
 
-_PRICINGS = {"measured": measured_cost, "paper": paper_cost}
+_PRICINGS = {"measured": measured_reward, "paper": paper_reward}
 
 
 async def serve(
@@ -25,7 +28,7 @@ async def serve(
     """Serve `draftpool.v1.Generation` until asked to stop. Raises BadParameter when the address cannot be bound."""
     fleet = Fleet(verifiers=settings.verifiers, drafters=settings.drafters, refresh_s=settings.refresh_s)
     admission = Admission(max_running=settings.max_requests, max_waiting=settings.max_queued_requests)
-    bandits = BanditRegistry(DEFAULT_ARMS, _PRICINGS[settings.reward], settings.exploration)
+    bandits = BanditRegistry(DEFAULT_ARMS, LocalSums(), _method(settings))
     servicer = GenerationServicer(fleet, bandits, admission, settings)
     service = rpc_server.Service(
         "draftpool.v1.Generation",
@@ -33,3 +36,18 @@ async def serve(
     )
     async with fleet.watched():
         await rpc_server.serve([service], server_settings, on_ready=on_ready)
+
+
+def _method(settings: OrchestratorSettings) -> Method:
+    policies: dict[str, Policy] = {
+        "ucb_tuned": UcbTuned(settings.exploration),
+        "ucb1": Ucb1(settings.exploration),
+        "thompson": Thompson(settings.exploration, random.Random()),
+        "fixed": Fixed(settings.bandit_tree),
+    }
+    return Method(
+        policy=policies[settings.bandit_policy],
+        pricing=_PRICINGS[settings.reward],
+        yield_half_life=settings.yield_half_life,
+        timing_half_life=settings.timing_half_life,
+    )

@@ -16,7 +16,7 @@ from draftpool.vocabulary import Vocabulary
 from draftpool.wire import policy_to_wire
 from orchestrator import metrics
 from orchestrator.admission import Admission
-from orchestrator.bandit import BanditRegistry
+from orchestrator.bandit import BanditRegistry, Situation
 from orchestrator.drafting import DraftSource
 from orchestrator.fleet import Fleet, Target
 from orchestrator.generation import FinishReason, Generation, Round
@@ -69,6 +69,8 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
 
     def _generation(self, target: Target, checked: CheckedRequest, timeout_s: float | None) -> Generation:
         sampling_class = "greedy" if checked.params.is_greedy else "sampled"
+        situation = Situation(target.name, self._fleet.drafter_models, sampling_class)
+        max_tree_nodes = min(target.description.max_tree_nodes, self._fleet.max_draft_nodes)
         return Generation(
             checked.prompt_token_ids,
             vocabulary=target.vocabulary,
@@ -84,7 +86,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
                 want_logprobs=checked.want_logprobs,
                 num_top_logprobs=checked.num_top_logprobs,
             ),
-            bandit=self._bandits.bandit(target.name, sampling_class, target.description.max_tree_nodes),
+            bandit=self._bandits.bandit(situation, max_tree_nodes),
             fixed_shape=checked.fixed_shape,
         )
 

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from draftpool.tree import NO_DRAFT, TreeShape, chain
-from draftpool.tree_policy import BestFirst, TreePolicy
+from draftpool.tree_policy import BestFirst, TreePolicy, parse_policy
 
 DEFAULT_ARMS: tuple[TreePolicy, ...] = (
     NO_DRAFT,
@@ -46,11 +46,37 @@ class OrchestratorSettings(BaseSettings):
         gt=0,
         description="How often replicas that do not answer, or are not known yet, are asked again, in seconds.",
     )
+    bandit_policy: Literal["ucb_tuned", "ucb1", "thompson", "fixed"] = Field(
+        "ucb_tuned",
+        description="How the bandit chooses: by upper confidence bounds from each arm's uncertainty or from its number "
+        "of rounds, by Thompson sampling, or always bandit_tree.",
+    )
+    bandit_tree: Annotated[TreePolicy, NoDecode] = Field(
+        BestFirst(max_nodes=8, max_depth=5),
+        description="With bandit_policy=fixed: the tree, as `3,2,2,1,1` or `best 16x6`; `none` for no draft.",
+    )
     reward: Literal["measured", "paper"] = Field(
         "measured",
         description="What the bandit maximises: measured time a token, or the formula of arXiv:2506.01206.",
     )
-    exploration: float = Field(0.15, ge=0, description="Weight of UCB1's confidence term, in units of the reward.")
+    exploration: float = Field(
+        0.5,
+        ge=0,
+        description="Weight of the policy's curiosity: of standard errors, or with ucb1 of the reward's unit.",
+    )
+    yield_half_life: float = Field(
+        2000.0, gt=0, description="Rounds until what is known of acceptance has half its weight; `inf` for ever."
+    )
+    timing_half_life: float = Field(
+        300.0, gt=0, description="Rounds until what is known of round times has half its weight; `inf` for ever."
+    )
+
+    @field_validator("bandit_tree", mode="before")
+    @classmethod
+    def _parse(cls, value: object) -> object:
+        if value == "none":
+            return NO_DRAFT
+        return parse_policy(value) if isinstance(value, str) else value
 
     @field_validator("verifiers", "drafters", mode="before")
     @classmethod

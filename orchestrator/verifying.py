@@ -33,6 +33,7 @@ class Verdict:
         elapsed_us: until the reply was here.
         opened_session: whether the verifier had to take in the whole context first.
         top_token_ids, top_logprobs: (N + 1) * n, row after row, most probable first; empty where not asked for.
+        num_sessions: open at the verifier as it replied.
     """
 
     chosen_token_ids: tuple[int, ...]
@@ -42,6 +43,7 @@ class Verdict:
     opened_session: bool = False
     top_token_ids: tuple[int, ...] = ()
     top_logprobs: tuple[float, ...] = ()
+    num_sessions: int = 1
 
     def top(self, row: int) -> tuple[tuple[int, float], ...]:
         """What one row's choice could have been, (token id, log-probability), most probable first."""
@@ -123,6 +125,7 @@ class VerifySource:
             is_new,
             tuple(reply.top_token_ids),
             tuple(reply.top_logprobs),
+            reply.load.num_sessions,
         )
 
     def _check(self, reply: verifier_pb2.VerifyReply, tree: DraftTree) -> None:

@@ -1,10 +1,11 @@
 """Requests against the fake services."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from draftpool.sampling import SamplingParams
 from draftpool.tree import TreeShape, chain
-from orchestrator.bandit import RoundOutcome, TreeBandit, measured_cost
+from draftpool.tree_policy import TreePolicy
+from orchestrator.bandit import RoundOutcome, TreeBandit
 from orchestrator.drafting import DraftSource
 from orchestrator.fleet import Fleet, Target
 from orchestrator.generation import Generation, Limits, Round
@@ -14,11 +15,12 @@ GREEDY = SamplingParams(temperature=0)
 CHAIN = chain(3)
 
 
-@dataclass
 class AttentiveBandit(TreeBandit):
     """Remembers what it was taught."""
 
-    lessons: list[RoundOutcome] = field(default_factory=list)
+    def __init__(self, arms: Sequence[TreePolicy]) -> None:
+        super().__init__(arms)
+        self.lessons: list[RoundOutcome] = []
 
     def observe(self, outcome: RoundOutcome) -> None:
         self.lessons.append(outcome)
@@ -26,7 +28,7 @@ class AttentiveBandit(TreeBandit):
 
 
 def bandit(*arms: TreeShape) -> AttentiveBandit:
-    return AttentiveBandit(arms, measured_cost, 0.1)
+    return AttentiveBandit(arms)
 
 
 def generation(
