@@ -15,14 +15,15 @@ DEFAULT_ARMS: tuple[TreePolicy, ...] = (
     chain(2),
     chain(3),
     chain(4),
-    BestFirst(max_nodes=5, max_depth=4),
-    BestFirst(max_nodes=8, max_depth=5),
-    BestFirst(max_nodes=16, max_depth=6),
+    BestFirst(max_nodes=5, max_depth=7),
+    BestFirst(max_nodes=8, max_depth=7),
+    BestFirst(max_nodes=16, max_depth=7),
     BestFirst(max_nodes=32, max_depth=7),
     TreeShape((3, 2, 2, 1, 1)),
 )
 """What the bandit chooses from: not drafting, chains, best-first trees that double in size, and the paper's fixed tree
-(arXiv:2506.01206)."""
+(arXiv:2506.01206). Best-first trees of one depth are nested, so that one round teaches all that are smaller; how deep
+they go is left to the drafter's estimate."""
 
 
 class OrchestratorSettings(BaseSettings):
@@ -52,7 +53,7 @@ class OrchestratorSettings(BaseSettings):
         "of rounds, by Thompson sampling, or always bandit_tree.",
     )
     bandit_tree: Annotated[TreePolicy, NoDecode] = Field(
-        BestFirst(max_nodes=8, max_depth=5),
+        BestFirst(max_nodes=8, max_depth=7),
         description="With bandit_policy=fixed: the tree, as `3,2,2,1,1` or `best 16x6`; `none` for no draft.",
     )
     reward: Literal["measured", "paper"] = Field(

@@ -1,47 +1,60 @@
-"""Least squares in a few unknowns, from additive sums. Pure; at this size numpy would be slower."""
+"""Least squares in three unknowns, from additive sums. Pure; at this size numpy would be slower."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+Vector = tuple[float, float, float]
+Matrix = tuple[Vector, Vector, Vector]
 
-def solve(matrix: Sequence[Sequence[float]], right: Sequence[float]) -> list[float]:
-    """Solve matrix @ x = right by elimination.
 
-    Args:
-        matrix: (n, n), symmetric and positive definite.
-        right: (n,).
+def inverse(matrix: Matrix) -> Matrix:
+    """Of a symmetric positive definite matrix, by cofactors.
 
     Raises:
         ZeroDivisionError: the matrix is singular.
     """
-    size = len(right)
-    rows = [[*row, value] for row, value in zip(matrix, right, strict=True)]
-    for pivot in range(size):
-        for below in range(pivot + 1, size):
-            factor = rows[below][pivot] / rows[pivot][pivot]
-            for column in range(pivot, size + 1):
-                rows[below][column] -= factor * rows[pivot][column]
-    solution = [0.0] * size
-    for index in reversed(range(size)):
-        known = sum(rows[index][column] * solution[column] for column in range(index + 1, size))
-        solution[index] = (rows[index][size] - known) / rows[index][index]
-    return solution
+    (a, b, c), (_, d, e), (_, _, f) = matrix
+    first, second, third = d * f - e * e, c * e - b * f, b * e - c * d
+    scale = 1 / (a * first + b * second + c * third)
+    fourth, fifth, sixth = a * f - c * c, b * c - a * e, a * d - b * b
+    return (
+        (first * scale, second * scale, third * scale),
+        (second * scale, fourth * scale, fifth * scale),
+        (third * scale, fifth * scale, sixth * scale),
+    )
 
 
-def solve_non_negative(matrix: Sequence[Sequence[float]], right: Sequence[float]) -> list[float]:
-    """The same, but unknowns that would come out negative are zero, and the others are what they then are.
+def quadratic(matrix: Matrix, vector: Vector) -> float:
+    """vector @ matrix @ vector."""
+    x, y, z = vector
+    (a, b, c), (_, d, e), (_, _, f) = matrix
+    return a * x * x + d * y * y + f * z * z + 2 * (b * x * y + c * x * z + e * y * z)
 
-    Each step takes out the most negative one; for well-conditioned problems of a few unknowns that is the constrained
-    minimum or close to it.
+
+def solve_non_negative(matrix: Matrix, right: Vector, inverted: Matrix) -> Vector:
+    """Solve matrix @ x = right; unknowns that would come out negative are zero, the others what they then are.
+
+    Each step takes out the most negative one; for so few unknowns that is the constrained minimum or close to it.
+
+    Args:
+        inverted: the matrix's inverse.
     """
-    free = list(range(len(right)))
-    solution = [0.0] * len(right)
-    while free:
-        found = solve([[matrix[row][column] for column in free] for row in free], [right[row] for row in free])
-        if min(found) >= 0:
-            for index, value in zip(free, found, strict=True):
-                solution[index] = value
-            break
+    found = [sum(map(float.__mul__, row, right)) for row in inverted]
+    free = [0, 1, 2]
+    while min(found, default=0.0) < 0:
         del free[found.index(min(found))]
-    return solution
+        found = _solve([[matrix[row][column] for column in free] for row in free], [right[row] for row in free])
+    solution = [0.0, 0.0, 0.0]
+    for index, value in zip(free, found, strict=True):
+        solution[index] = value
+    return solution[0], solution[1], solution[2]
+
+
+def _solve(matrix: Sequence[Sequence[float]], right: Sequence[float]) -> list[float]:
+    """In two unknowns, one or none."""
+    if len(right) < 2:
+        return [right[0] / matrix[0][0]] if right else []
+    (a, b), (_, c) = matrix
+    scale = 1 / (a * c - b * b)
+    return [(c * right[0] - b * right[1]) * scale, (a * right[1] - b * right[0]) * scale]

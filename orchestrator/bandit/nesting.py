@@ -64,7 +64,8 @@ def is_nested(inner: TreePolicy, outer: TreePolicy) -> bool:
         pairs = zip(inner.branching, outer.branching, strict=False)
         return inner.depth <= outer.depth and all(ours <= theirs for ours, theirs in pairs)
     if isinstance(inner, BestFirst) and isinstance(outer, BestFirst):
-        return inner.max_nodes <= outer.max_nodes and inner.depth <= outer.depth
+        # Where the larger tree may go deeper it may have spent there what the smaller one would have spent on breadth.
+        return inner.max_nodes <= outer.max_nodes and inner.depth == min(inner.max_nodes, outer.max_depth)
     return False
 
 
@@ -96,12 +97,9 @@ def part_of(tree: DraftTree, policy: TreePolicy) -> set[int]:
     """The nodes that the tree of a nested policy has; a drafter that had no more for the large tree has none for it."""
     if policy.depth == 0:
         return set()
-    return _best_nodes(tree, policy) if isinstance(policy, BestFirst) else _branching_nodes(tree, policy)
-
-
-def _best_nodes(tree: DraftTree, policy: BestFirst) -> set[int]:
-    shallow = [node for node, depth in enumerate(tree.depths) if depth <= policy.max_depth]
-    return set(shallow[: policy.max_nodes])
+    if isinstance(policy, BestFirst):
+        return set(range(min(policy.max_nodes, tree.num_nodes)))
+    return _branching_nodes(tree, policy)
 
 
 def _branching_nodes(tree: DraftTree, shape: TreeShape) -> set[int]:

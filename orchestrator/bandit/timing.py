@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from math import sqrt
 
 from draftpool.tree import NO_DRAFT
 from draftpool.tree_policy import TreePolicy
-from orchestrator.bandit.least_squares import solve_non_negative
+from orchestrator.bandit.least_squares import Matrix, Vector, inverse, quadratic, solve_non_negative
 
 _PRIOR_NODE = 0.02
 _PRIOR_LEVEL = 0.08
 """A verified node and a drafted level before anything is known, in plain rounds. Hopeful: a tree that costs more is
 found out by drawing it, one that is thought too dear is never drawn."""
 
-_PRIOR_ROUNDS = 4.0
+_PRIOR_ROUNDS = 0.25
 _PRIOR_NODES = 8.0
 _PRIOR_LEVELS = 4.0
-"""The prior weighs as much as so many rounds with trees of that size."""
+"""The prior weighs as much as so many rounds with trees of that size: little. Under load a node may cost ten times that, and
+who has only drawn trees must doubt that he knows what a plain round takes."""
 
 _MODEL_ROUNDS = 4.0
 """An arm's own rounds speak for themselves once there are more than about that many; below, the model speaks."""
@@ -28,6 +30,8 @@ _MAX_SECONDS = 4.0
 _MIN_SECONDS = 0.25
 """Of what was expected. A round that takes longer has stalled and is taken at that; one that is quicker was not lucky,
 the world has changed."""
+
+_NO_KNOWLEDGE: Matrix = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 FEATURES = ("rounds", "nodes", "depth")
 
@@ -122,57 +126,65 @@ class RoundTimes:
             Seconds, and their standard error as a share of them.
         """
         modelled_s = self.seconds(num_nodes, depth)
-        own_rounds, own_s = (self.sums.get(name, 0.0) for name in _names(arm))
-        seconds = (own_s + _MODEL_ROUNDS * modelled_s) / (own_rounds + _MODEL_ROUNDS)
-        return seconds, self._spread / (own_rounds + min(_MODEL_ROUNDS, 1 + self.num_rounds)) ** 0.5
+        rounds, own_s = (self.sums.get(name, 0.0) for name in _names(arm))
+        share = 1 / (rounds + _MODEL_ROUNDS)
+        seconds = (own_s + _MODEL_ROUNDS * modelled_s) * share
+        doubt = quadratic(self._doubt, (1.0, num_nodes, depth))
+        error_s = self._deviation_s * share * sqrt(rounds + _MODEL_ROUNDS**2 * doubt)
+        return seconds, error_s / seconds
 
     @cached_property
-    def _fitted(self) -> tuple[float, float, float]:
-        """Seconds of a plain round, a node, a level: least squares, none negative."""
+    def _matrix(self) -> Matrix:
+        """Sums of the products of two features of a round, the prior's rounds among them.
+
+        The prior says node_s - _PRIOR_NODE * plain_s = 0 and the like, so it needs no unit of time.
+        """
         of = self.sums.get
-        if self.num_rounds == 0:
-            return 1.0, _PRIOR_NODE, _PRIOR_LEVEL
-        # The prior says node_s - _PRIOR_NODE * plain_s = 0 and the like, so it needs no unit of time.
-        node_weight = _PRIOR_ROUNDS * _PRIOR_NODES**2
-        level_weight = _PRIOR_ROUNDS * _PRIOR_LEVELS**2
-        plain_row = self.num_rounds + node_weight * _PRIOR_NODE**2 + level_weight * _PRIOR_LEVEL**2
-        plain_nodes = of("nodes", 0.0) - node_weight * _PRIOR_NODE
-        plain_levels = of("depth", 0.0) - level_weight * _PRIOR_LEVEL
-        nodes_levels = of("nodes*depth", 0.0)
-        matrix = (
-            (plain_row, plain_nodes, plain_levels),
-            (plain_nodes, of("nodes*nodes", 0.0) + node_weight, nodes_levels),
-            (plain_levels, nodes_levels, of("depth*depth", 0.0) + level_weight),
+        node_weight, level_weight = _PRIOR_ROUNDS * _PRIOR_NODES**2, _PRIOR_ROUNDS * _PRIOR_LEVELS**2
+        rounds = of("rounds", 0.0) + node_weight * _PRIOR_NODE**2 + level_weight * _PRIOR_LEVEL**2
+        nodes = of("nodes", 0.0) - node_weight * _PRIOR_NODE
+        depth = of("depth", 0.0) - level_weight * _PRIOR_LEVEL
+        nodes_depth = of("nodes*depth", 0.0)
+        return (
+            (rounds, nodes, depth),
+            (nodes, of("nodes*nodes", 0.0) + node_weight, nodes_depth),
+            (depth, nodes_depth, of("depth*depth", 0.0) + level_weight),
         )
-        plain_s, node_s, level_s = solve_non_negative(matrix, self._seconds_by_feature)
-        if plain_s <= 0:  # rounds of large trees alone, and odd ones: the prior's proportions
-            units = self.num_rounds + _PRIOR_NODE * of("nodes", 0.0) + _PRIOR_LEVEL * of("depth", 0.0)
-            plain_s = self._seconds_by_feature[0] / units
-            node_s, level_s = _PRIOR_NODE * plain_s, _PRIOR_LEVEL * plain_s
-        return plain_s, node_s, level_s
 
     @property
-    def _seconds_by_feature(self) -> tuple[float, float, float]:
+    def _seconds_by_feature(self) -> Vector:
         rounds, nodes, depth = (self.sums.get(f"{name}*seconds", 0.0) for name in FEATURES)
         return rounds, nodes, depth
 
     @cached_property
-    def _spread(self) -> float:
-        """Standard deviation of a round about its expectation, as a share of the mean; the prior counts as a round."""
+    def _doubt(self) -> Matrix:
+        """Covariance of what is fitted, in variances of a round."""
+        return inverse(self._matrix) if self.num_rounds > 0 else _NO_KNOWLEDGE
+
+    @cached_property
+    def _fitted(self) -> Vector:
+        """Seconds of a plain round, a node, a level: least squares, none negative."""
+        if self.num_rounds == 0:
+            return 1.0, _PRIOR_NODE, _PRIOR_LEVEL
+        by_feature = self._seconds_by_feature
+        fitted = solve_non_negative(self._matrix, by_feature, self._doubt)
+        if fitted[0] > 0:
+            return fitted
+        # Rounds of large trees alone, and odd ones: the prior's proportions.
+        units = _PRIOR_NODE * self.sums["nodes"] + _PRIOR_LEVEL * self.sums["depth"] + self.num_rounds
+        plain_s = by_feature[0] / units
+        return plain_s, _PRIOR_NODE * plain_s, _PRIOR_LEVEL * plain_s
+
+    @cached_property
+    def _deviation_s(self) -> float:
+        """Of a round from what was expected of it, in seconds; the prior counts as a round."""
         if self.num_rounds == 0:
             return _PRIOR_SPREAD
-        of, coefficients = self.sums.get, self._fitted
-        products = (
-            (self.num_rounds, of("nodes", 0.0), of("depth", 0.0)),
-            (of("nodes", 0.0), of("nodes*nodes", 0.0), of("nodes*depth", 0.0)),
-            (of("depth", 0.0), of("nodes*depth", 0.0), of("depth*depth", 0.0)),
-        )
-        residue = of("seconds*seconds", 0.0)
-        for first, row, seconds in zip(coefficients, products, self._seconds_by_feature, strict=True):
-            residue += first * (sum(map(lambda one, other: one * other, row, coefficients)) - 2 * seconds)
-        mean_s = self._seconds_by_feature[0] / self.num_rounds
-        squares = max(0.0, residue) / mean_s**2 + _PRIOR_SPREAD**2
-        return float((squares / (self.num_rounds + 1)) ** 0.5)
+        by_feature, fitted = self._seconds_by_feature, self._fitted
+        explained = 2 * sum(map(float.__mul__, fitted, by_feature)) - quadratic(self._matrix, fitted)
+        prior = (_PRIOR_SPREAD * by_feature[0] / self.num_rounds) ** 2
+        residue = max(0.0, self.sums["seconds*seconds"] - explained)
+        return sqrt((residue + prior) / (self.num_rounds + 1))
 
 
 @lru_cache
