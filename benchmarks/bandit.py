@@ -9,15 +9,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
+from rich.console import Console
 
-from benchmarks.bandit_recording import Recording, record_texts, record_times, save
+from benchmarks.bandit_recording import LOADS, Recording, load, record_texts, record_times, save
+from benchmarks.bandit_replay import worlds
+from benchmarks.bandit_tables import (
+    MakePlayer,
+    bandit,
+    fixed_table,
+    learning_table,
+    nesting_table,
+    replicas_table,
+    shifting_table,
+    visiting_table,
+)
+from benchmarks.plain_ucb import PlainUcb
 from benchmarks.prompts import load_suites
 from benchmarks.replay import Writer, embedded_drafter
+from orchestrator.bandit import Method
+from orchestrator.bandit.nesting import own_lesson
+from orchestrator.settings import DEFAULT_ARMS
 
 app = typer.Typer(add_completion=False)
 
@@ -72,6 +90,32 @@ def clock(
             recording.times.update(record_times(writer, drafter, mixed, degree, num_rounds))
     save(recording, path)
     drafter.close()
+
+
+@app.command()
+def replay(
+    paths: Annotated[list[Path], typer.Argument(help="What was recorded, in however many pieces.")],
+    num_rounds: Annotated[int, typer.Option(min=200, help="A stream's length.")] = 1000,
+    num_seeds: Annotated[int, typer.Option(min=1, help="Orders of the texts.")] = 5,
+) -> None:
+    """The tables, on the half of the prompts that nothing was tuned on."""
+    every = list(worlds(load(paths), is_reporting=True))
+    method = Method()
+    players: dict[str, MakePlayer] = {
+        "full information": partial(bandit, method),
+        "bandit feedback": partial(bandit, replace(method, teaching=own_lesson)),
+        "plain UCB1": partial(PlainUcb, DEFAULT_ARMS, 0.15),
+    }
+    tables = (
+        nesting_table(every),
+        visiting_table(every),
+        *(fixed_table(every, method, num_sessions, num_rounds, num_seeds) for num_sessions in LOADS),
+        shifting_table(every, method, num_rounds // 4, num_seeds),
+        learning_table(every, players, num_rounds, 4 * num_seeds),
+        replicas_table(every, method, num_rounds // 2, 4 * num_seeds),
+    )
+    for table in tables:
+        Console(width=230).print(table)
 
 
 if __name__ == "__main__":

@@ -32,11 +32,12 @@ from draftpool.events import (
     model_from_wire,
 )
 from draftpool.generate_request import GenerateOptions, Prompt, generate_request
+from draftpool.learned import LearnedArm, LearnedLoad, LearnedSituation, learned_from_wire
 from draftpool.rpc.channel import open_channel
 from draftpool.rpc.status import from_rpc_error
 from draftpool.tree import NO_DRAFT, TreeShape
 from draftpool.tree_policy import BestFirst, TreePolicy
-from draftpool.v1 import generation_pb2, generation_pb2_grpc
+from draftpool.v1 import bandit_pb2, bandit_pb2_grpc, generation_pb2, generation_pb2_grpc
 
 __all__ = [
     "NO_DRAFT",
@@ -46,6 +47,9 @@ __all__ = [
     "Event",
     "Finish",
     "GenerateOptions",
+    "LearnedArm",
+    "LearnedLoad",
+    "LearnedSituation",
     "Model",
     "NothingAnswers",
     "Prompt",
@@ -70,6 +74,7 @@ class Client:
         self.address = address
         self._channel = open_channel(address)
         self._stub = generation_pb2_grpc.GenerationStub(self._channel)
+        self._bandit_stub = bandit_pb2_grpc.BanditStub(self._channel)
 
     async def __aenter__(self) -> Self:
         return self
@@ -125,6 +130,14 @@ class Client:
         except grpc.aio.AioRpcError as error:
             raise self._error(error, was_answered=False) from None
         return tuple(model_from_wire(info) for info in reply.models)
+
+    async def describe_bandit(self, *, timeout_s: float | None = 10.0) -> tuple[LearnedSituation, ...]:
+        """What has been learned about draft trees, by target, drafter and sampling. Raises as `generate` does."""
+        try:
+            reply = await self._bandit_stub.DescribeBandit(bandit_pb2.DescribeBanditRequest(), timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise self._error(error, was_answered=False) from None
+        return tuple(map(learned_from_wire, reply.situations))
 
     def _error(self, error: grpc.aio.AioRpcError, *, was_answered: bool) -> DraftpoolError:
         """The service's own error; where the connection itself failed, a sentence that says so."""

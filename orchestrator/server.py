@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 from draftpool.rpc import server as rpc_server
 from draftpool.settings import ServerSettings
-from draftpool.v1 import generation_pb2_grpc
+from draftpool.v1 import bandit_pb2_grpc, generation_pb2_grpc
 from orchestrator.admission import Admission
 from orchestrator.bandit import BanditRegistry, LocalSums, Method
 from orchestrator.bandit.policies import Fixed, Policy, Thompson, Ucb1, UcbTuned
 from orchestrator.bandit.rewards import measured_reward, paper_reward
+from orchestrator.bandit_servicer import BanditServicer
 from orchestrator.fleet import Fleet
 from orchestrator.servicer import GenerationServicer
 from orchestrator.settings import DEFAULT_ARMS, OrchestratorSettings
@@ -30,12 +31,18 @@ async def serve(
     admission = Admission(max_running=settings.max_requests, max_waiting=settings.max_queued_requests)
     bandits = BanditRegistry(DEFAULT_ARMS, LocalSums(), _method(settings))
     servicer = GenerationServicer(fleet, bandits, admission, settings)
-    service = rpc_server.Service(
-        "draftpool.v1.Generation",
-        lambda server: generation_pb2_grpc.add_GenerationServicer_to_server(servicer, server),
-    )
+    services = [
+        rpc_server.Service(
+            "draftpool.v1.Generation",
+            lambda server: generation_pb2_grpc.add_GenerationServicer_to_server(servicer, server),
+        ),
+        rpc_server.Service(
+            "draftpool.v1.Bandit",
+            lambda server: bandit_pb2_grpc.add_BanditServicer_to_server(BanditServicer(bandits), server),
+        ),
+    ]
     async with fleet.watched():
-        await rpc_server.serve([service], server_settings, on_ready=on_ready)
+        await rpc_server.serve(services, server_settings, on_ready=on_ready)
 
 
 def _method(settings: OrchestratorSettings) -> Method:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple
 
 from draftpool.tree_policy import TreePolicy
 from orchestrator.bandit.sums import Sums
@@ -20,8 +21,8 @@ class BanditRegistry:
 
     @property
     def bandits(self) -> list[TreeBandit]:
-        """Those that requests have come for."""
-        return list(self._bandits.values())
+        """Those that requests have come for, by situation."""
+        return [self._bandits[key] for key in sorted(self._bandits, key=lambda key: (astuple(key[0]), key[1]))]
 
     def bandit(self, situation: Situation, max_tree_nodes: int) -> TreeBandit:
         """The situation's bandit, with the arms that are not too large for its services."""

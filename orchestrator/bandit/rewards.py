@@ -46,5 +46,5 @@ def paper_reward(brought: Yield, times: RoundTimes) -> Reward:
 
 def _reward(loss: float, brought: Yield, seconds_error: float) -> Reward:
     """Relative errors of a quotient add up in squares."""
-    tokens_variance = brought.tokens_variance / brought.num_tokens**2 / (brought.num_rounds + 1)
-    return Reward(-min(MAX_LOSS, loss), min(MAX_LOSS, loss) * sqrt(tokens_variance + seconds_error**2))
+    tokens_error = brought.tokens_variance / brought.num_tokens**2
+    return Reward(-min(MAX_LOSS, loss), min(MAX_LOSS, loss) * sqrt(tokens_error + seconds_error**2))

@@ -19,14 +19,17 @@ found out by drawing it, one that is thought too dear is never drawn."""
 _PRIOR_ROUNDS = 0.25
 _PRIOR_NODES = 8.0
 _PRIOR_LEVELS = 4.0
-"""The prior weighs as much as so many rounds with trees of that size: little. Under load a node may cost ten times that, and
-who has only drawn trees must doubt that he knows what a plain round takes."""
+"""The prior weighs as much as so many rounds with trees of that size: little. Under load a node may cost ten times
+that, and who has only drawn trees must doubt that he knows what a plain round takes."""
 
-_MODEL_ROUNDS = 4.0
+_MODEL_ROUNDS = 12.0
 """An arm's own rounds speak for themselves once there are more than about that many; below, the model speaks."""
 
+_MODEL_ERROR = 0.1
+"""How far times are from the straight line that the model is, as a share."""
+
 _PRIOR_SPREAD = 0.3
-_MAX_SECONDS = 4.0
+_MAX_SECONDS = 2.0
 _MIN_SECONDS = 0.25
 """Of what was expected. A round that takes longer has stalled and is taken at that; one that is quicker was not lucky,
 the world has changed."""
@@ -93,6 +96,10 @@ class RoundTimes:
     def num_rounds(self) -> float:
         return self.sums.get("rounds", 0.0)
 
+    @property
+    def num_plain_rounds(self) -> float:
+        return self.sums.get(_names(NO_DRAFT)[0], 0.0)
+
     @cached_property
     def plain_s(self) -> float:
         """Expected of a round without a draft."""
@@ -130,8 +137,11 @@ class RoundTimes:
         share = 1 / (rounds + _MODEL_ROUNDS)
         seconds = (own_s + _MODEL_ROUNDS * modelled_s) * share
         doubt = quadratic(self._doubt, (1.0, num_nodes, depth))
-        error_s = self._deviation_s * share * sqrt(rounds + _MODEL_ROUNDS**2 * doubt)
-        return seconds, error_s / seconds
+        variance = (
+            self._deviation_s**2 * (rounds + _MODEL_ROUNDS**2 * doubt)
+            + (_MODEL_ROUNDS * _MODEL_ERROR * modelled_s) ** 2
+        )
+        return seconds, sqrt(variance) * share / seconds
 
     @cached_property
     def _matrix(self) -> Matrix:

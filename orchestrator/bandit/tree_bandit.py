@@ -19,11 +19,14 @@ from orchestrator.bandit.policies import Estimate, Policy, UcbTuned, choose
 from orchestrator.bandit.rewards import Pricing, measured_reward
 from orchestrator.bandit.sums import LocalSums, Sums
 from orchestrator.bandit.timing import RoundTimes, TimedRound, timing_amounts
-from orchestrator.bandit.yields import Yield, arm_yield, yield_amounts
+from orchestrator.bandit.yields import Yield, arm_yields, arms_below, yield_amounts
 
 _MAX_LOAD_CLASS = 12
 _BORROWED_ROUNDS = 8.0
 """A load class that is new starts as if it had seen so many rounds of its nearest neighbour's."""
+
+_MIN_PLAIN_ROUNDS = 2.0
+"""All else is measured in plain rounds, which are therefore played whenever fewer are remembered."""
 
 _KEEP_WHEN_CHANGED = 0.5
 
@@ -58,7 +61,8 @@ class Method:
     """How a bandit decides and how long it remembers.
 
     Attributes:
-        yield_half_life, timing_half_life: rounds until evidence has half its weight; infinite for ever.
+        yield_half_life: rounds until what is known of acceptance has half its weight; infinite for ever.
+        timing_half_life: the same of times, in rounds of one session: the more sessions, the sooner they have passed.
         teaching: what a round says about which arms.
     """
 
@@ -75,13 +79,29 @@ class ArmState:
 
     Attributes:
         index: what the policy ranks it by.
-        plain_rounds: what a round of it takes, in plain rounds.
+        round_s: what a round of it takes, in seconds.
     """
 
     estimate: Estimate
     brought: Yield
-    plain_rounds: float
+    round_s: float
     index: float
+
+
+@dataclass(frozen=True)
+class LoadState:
+    """What is known under one load.
+
+    Attributes:
+        num_rounds: timed, faded.
+        plain_round_s: expected of a round without a draft, in seconds.
+        arms: best index first.
+    """
+
+    load_class: int
+    num_rounds: float
+    plain_round_s: float
+    arms: list[ArmState]
 
 
 class TreeBandit:
@@ -95,45 +115,58 @@ class TreeBandit:
         sums: Sums | None = None,
         method: Method | None = None,
     ) -> None:
-        self.arms = tuple(dict.fromkeys([NO_DRAFT, *arms]))
+        self._below = arms_below(arms)
+        self.arms = (NO_DRAFT, *self._below)
         self.situation = situation or Situation("any", "any", "any")
         self._sums = sums if sums is not None else LocalSums()
         self._method = method or Method()
         self._yield_keep = 0.5 ** (1 / self._method.yield_half_life)
-        self._timing_keep = 0.5 ** (1 / self._method.timing_half_life)
         self._load_class = 1
         self._yield_key = "|".join(("yield", self.situation.target, self.situation.drafter, self.situation.sampling))
 
     def choose(self) -> TreePolicy:
         """The arm to play under the load that was last observed."""
-        estimates, _, _ = self._estimates(self._load_class)
+        estimates, _, times = self._estimates(self._load_class)
+        if times.num_plain_rounds < _MIN_PLAIN_ROUNDS:
+            return NO_DRAFT
         return choose(self._method.policy, estimates)
 
     def observe(self, outcome: RoundOutcome) -> None:
         """Learn from a round, whoever chose its tree."""
         self._load_class = load_class(outcome.num_sessions)
         lessons = self._method.teaching(outcome.verified, self.arms)
-        self._sums.add(self._yield_key, yield_amounts(lessons), keep=self._yield_keep)
+        self._sums.add(self._yield_key, yield_amounts(lessons, self._below), keep=self._yield_keep)
         timed = _timed(outcome)
         round_s, has_changed = self._times(self._load_class).believed(timed)
-        keep = _KEEP_WHEN_CHANGED if has_changed else self._timing_keep
+        half_life = self._method.timing_half_life * max(1, outcome.num_sessions)
+        keep = _KEEP_WHEN_CHANGED if has_changed else 0.5 ** (1 / half_life)
         self._sums.add(self._timing_key(self._load_class), timing_amounts(timed, round_s), keep=keep)
 
-    def states(self, of_load_class: int) -> list[ArmState]:
-        """Every arm as it stands under a load; best index first."""
+    @property
+    def load_class(self) -> int:
+        """That of the round that was last observed."""
+        return self._load_class
+
+    @property
+    def known_loads(self) -> list[int]:
+        """The classes that rounds have been timed under."""
+        return [known for known in range(_MAX_LOAD_CLASS + 1) if self._sums.view(self._timing_key(known))]
+
+    def state(self, of_load_class: int) -> LoadState:
+        """Everything as it stands under a load."""
         estimates, yields, times = self._estimates(of_load_class)
         indices = self._method.policy(estimates)
-        states = [
-            ArmState(
-                known, brought, times.arm_seconds(known.arm, brought.num_nodes, brought.depth)[0] / times.plain_s, index
-            )
+        arms = [
+            ArmState(known, brought, times.arm_seconds(known.arm, brought.num_nodes, brought.depth)[0], index)
             for known, brought, index in zip(estimates, yields, indices, strict=True)
         ]
-        return sorted(states, key=lambda state: -state.index)
+        return LoadState(
+            of_load_class, times.num_rounds, times.plain_s, sorted(arms, key=lambda arm: arm.index, reverse=True)
+        )
 
     def _estimates(self, of_load_class: int) -> tuple[list[Estimate], list[Yield], RoundTimes]:
         sums, times = self._sums.view(self._yield_key), self._times(of_load_class)
-        yields = [arm_yield(arm, sums) for arm in self.arms]
+        yields = list(arm_yields(self._below, sums).values())
         rewards = [self._method.pricing(brought, times) for brought in yields]
         estimates = [
             Estimate(arm, reward.value, reward.std_error, brought.num_rounds)

@@ -94,13 +94,13 @@ def test_stalled_rounds_do_not_bury_the_best_arm() -> None:
 def test_one_round_of_the_largest_tree_tells_of_every_arm_nested_in_it() -> None:
     bandit = TreeBandit(ARMS)
     bandit.observe(EASY.round(ARMS[-1]))
-    assert [state.estimate.num_rounds for state in bandit.states(1)] == [1] * 4
+    assert [state.estimate.num_rounds for state in bandit.state(1).arms] == [1] * 4
 
 
 def test_with_bandit_feedback_only_the_arm_played_is_told_of() -> None:
     bandit = TreeBandit(ARMS, method=Method(teaching=own_lesson))
     bandit.observe(EASY.round(ARMS[-1]))
-    told = {state.estimate.arm: state.estimate.num_rounds for state in bandit.states(1)}
+    told = {state.estimate.arm: state.estimate.num_rounds for state in bandit.state(1).arms}
     assert told == {NO_DRAFT: 0, chain(2): 0, chain(4): 0, ARMS[-1]: 1}
 
 
@@ -108,7 +108,7 @@ def test_a_policy_that_is_no_arm_teaches_what_is_nested_in_it_and_what_rounds_ta
     bandit = TreeBandit((chain(2),))
     for _ in range(20):
         bandit.observe(EASY.round(chain(9)))
-    (state,) = (state for state in bandit.states(1) if state.estimate.arm == chain(2))
+    (state,) = (state for state in bandit.state(1).arms if state.estimate.arm == chain(2))
     assert state.estimate.num_rounds == pytest.approx(20, rel=0.01)
     assert state.brought.num_tokens > 2.4
 
@@ -132,16 +132,16 @@ def test_a_load_that_is_new_starts_from_its_nearest_neighbours_times() -> None:
 
 
 def _best_known(bandit: TreeBandit, num_sessions: int) -> TreePolicy:
-    return max(bandit.states(load_class(num_sessions)), key=lambda state: state.estimate.reward).estimate.arm
+    return max(bandit.state(load_class(num_sessions)).arms, key=lambda state: state.estimate.reward).estimate.arm
 
 
 def test_bandits_over_the_same_sums_know_the_same() -> None:
     sums, situation = LocalSums(), Situation("target", "drafter", "greedy")
     first, second = (TreeBandit(ARMS, situation=situation, sums=sums) for _ in range(2))
     EASY.run(first, 100)
-    assert second.states(1) == first.states(1)
+    assert second.state(1).arms == first.state(1).arms
     other = TreeBandit(ARMS, situation=Situation("target", "drafter", "sampled"), sums=sums)
-    assert {state.estimate.num_rounds for state in other.states(1)} == {0}
+    assert {state.estimate.num_rounds for state in other.state(1).arms} == {0}
 
 
 def test_loads_are_alike_within_a_factor_of_two() -> None:
