@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -34,7 +33,6 @@ from benchmarks.plain_ucb import PlainUcb
 from benchmarks.prompts import load_suites
 from benchmarks.replay import Writer, embedded_drafter
 from orchestrator.bandit import Method
-from orchestrator.bandit.nesting import own_lesson
 from orchestrator.settings import DEFAULT_ARMS
 
 app = typer.Typer(add_completion=False)
@@ -43,7 +41,7 @@ Data = Annotated[Path, typer.Option(help="Folder with gsm8k.jsonl, humaneval.jso
 Targets = Annotated[list[str], typer.Option("--target", help="Embedded targets.")]
 Temperatures = Annotated[list[float], typer.Option("--temperature")]
 TARGETS = ["tiny-llama", "tiny-neox"]
-_MAX_SESSIONS = 33
+_MAX_SESSIONS = 48
 
 
 @app.command()
@@ -76,7 +74,7 @@ def clock(
     data: Data,
     target: Targets = TARGETS,
     temperature: Temperatures = [0.0, 1.0],  # noqa: B006
-    num_rounds: Annotated[int, typer.Option(min=1, help="Of every arm with one session; fewer with more.")] = 60,
+    num_rounds: Annotated[int, typer.Option(min=1, help="Of every arm under every load.")] = 30,
 ) -> None:
     """What rounds take."""
     torch.set_grad_enabled(False)
@@ -86,8 +84,7 @@ def clock(
     recording = Recording([], {})
     for name in target:
         writer = Writer(name, dtype="bfloat16", num_threads=1)
-        for degree in temperature:
-            recording.times.update(record_times(writer, drafter, mixed, degree, num_rounds))
+        recording.times.update(record_times(writer, drafter, mixed, temperature, num_rounds))
     save(recording, path)
     drafter.close()
 
@@ -103,19 +100,18 @@ def replay(
     method = Method()
     players: dict[str, MakePlayer] = {
         "full information": partial(bandit, method),
-        "bandit feedback": partial(bandit, replace(method, teaching=own_lesson)),
         "plain UCB1": partial(PlainUcb, DEFAULT_ARMS, 0.15),
     }
     tables = (
         nesting_table(every),
         visiting_table(every),
         *(fixed_table(every, method, num_sessions, num_rounds, num_seeds) for num_sessions in LOADS),
-        shifting_table(every, method, num_rounds // 4, num_seeds),
+        shifting_table(every, method, 4 * num_rounds, num_seeds),
         learning_table(every, players, num_rounds, 4 * num_seeds),
         replicas_table(every, method, num_rounds // 2, 4 * num_seeds),
     )
     for table in tables:
-        Console(width=230).print(table)
+        Console(width=200).print(table)
 
 
 if __name__ == "__main__":

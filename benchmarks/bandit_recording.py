@@ -217,17 +217,22 @@ class Crowd:
 
 @torch.inference_mode()
 def record_times(
-    writer: Writer, drafter: DrafterReplica, prompts: Sequence[str], temperature: float, num_rounds: int
+    writer: Writer, drafter: DrafterReplica, prompts: Sequence[str], temperatures: Sequence[float], num_rounds: int
 ) -> Times:
-    """All arms in turn, in an order that changes, at every load; more rounds of fewer sessions."""
-    times: Times = {}
-    for num_sessions in LOADS:
-        texts = writer.write(prompts[:num_sessions], temperature, 1)
-        crowd, passes = Crowd(writer, drafter, texts), []
-        for _ in range(max(8, num_rounds // num_sessions)):
-            passes += [crowd.time(arm) for arm in random.sample(DEFAULT_ARMS, len(DEFAULT_ARMS))]
+    """All arms in turn, in an order that changes, and all loads in turn: what disturbs one disturbs all alike."""
+    crowds = {
+        (writer.name, sampling_name(temperature), num_sessions): Crowd(
+            writer, drafter, writer.write(prompts[:num_sessions], temperature, 1)
+        )
+        for temperature in temperatures
+        for num_sessions in LOADS
+    }
+    times: Times = {key: [] for key in crowds}
+    for _ in range(num_rounds):
+        for key, crowd in crowds.items():
+            times[key] += [crowd.time(arm) for arm in random.sample(DEFAULT_ARMS, len(DEFAULT_ARMS))]
+    for crowd in crowds.values():
         crowd.close()
-        times[writer.name, sampling_name(temperature), num_sessions] = passes
     return times
 
 

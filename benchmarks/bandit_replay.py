@@ -7,7 +7,8 @@ Scores are of expected times, so that luck with the clock decides nothing; what 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import cycle
 from statistics import median
@@ -18,7 +19,7 @@ import numpy as np
 from benchmarks.bandit_recording import Place, RecordedText, Recording, TimedPass
 from draftpool.tree import NO_DRAFT
 from draftpool.tree_policy import TreePolicy
-from orchestrator.bandit import RoundOutcome, VerifiedTree
+from orchestrator.bandit import LocalSums, RoundOutcome, VerifiedTree
 from orchestrator.settings import DEFAULT_ARMS
 
 _PLAIN = Place((), (), 1)
@@ -43,6 +44,43 @@ class Always:
 
     def observe(self, outcome: RoundOutcome) -> None:
         pass
+
+
+class Alternating:
+    """Players who take a round each, in turn."""
+
+    def __init__(self, players: Sequence[Player]) -> None:
+        self._turns = cycle(players)
+        self._playing = next(self._turns)
+
+    def choose(self) -> TreePolicy:
+        return self._playing.choose()
+
+    def observe(self, outcome: RoundOutcome) -> None:
+        self._playing.observe(outcome)
+        self._playing = next(self._turns)
+
+
+class LaggingSums:
+    """Sums that are shared, but not at once: what a replica adds is seen by others, and what they add by it, after some
+    additions of its own."""
+
+    def __init__(self, shared: LocalSums, every: int) -> None:
+        self._shared = shared
+        self._every = every
+        self._pending: list[tuple[str, dict[str, float], float]] = []
+        self._seen = deepcopy(shared)
+
+    def view(self, key: str) -> Mapping[str, float]:
+        return self._seen.view(key)
+
+    def add(self, key: str, amounts: Mapping[str, float], *, keep: float = 1.0) -> None:
+        self._seen.add(key, amounts, keep=keep)
+        self._pending.append((key, dict(amounts), keep))
+        if len(self._pending) == self._every:
+            for pending_key, pending_amounts, pending_keep in self._pending:
+                self._shared.add(pending_key, pending_amounts, keep=pending_keep)
+            self._pending, self._seen = [], deepcopy(self._shared)
 
 
 class Clock:
@@ -94,30 +132,39 @@ class Score:
 
 
 def play(
-    players: Sequence[Player],
+    player: Player,
     texts: Iterator[RecordedText],
     clock: Clock,
-    num_rounds: int,
     rng: random.Random,
-    score: Score | None = None,
+    *,
+    until: Callable[[Score], bool],
 ) -> Score:
-    """So many rounds; session i is played by player i of as many as there are, over and over."""
-    score = score or Score()
-    owners = [players[index % len(players)] for index in range(clock.num_sessions)]
-    at = [(next(texts), 0) for _ in owners]
-    for _ in range(num_rounds):
-        arms = [owner.choose() for owner in owners]
+    """Rounds until a score is reached; all sessions are the player's."""
+    score = Score()
+    at = [(next(texts), 0) for _ in range(clock.num_sessions)]
+    while not until(score):
+        arms = [player.choose() for _ in at]
         places = [_place(text, position, arm) for (text, position), arm in zip(at, arms, strict=True)]
         expected_s = clock.expected_s(arms, sum(len(place.parents) for place in places))
         round_s, draft_share = clock.noisy(expected_s, rng), clock.draft_share(arms, expected_s)
-        for index, (owner, arm, place) in enumerate(zip(owners, arms, places, strict=True)):
-            owner.observe(_outcome(arm, place, round_s, draft_share, clock.num_sessions))
+        for index, (arm, place) in enumerate(zip(arms, places, strict=True)):
+            player.observe(_outcome(arm, place, round_s, draft_share, clock.num_sessions))
             text, position = at[index][0], at[index][1] + place.num_tokens
             at[index] = (text, position) if position < text.num_positions else (next(texts), 0)
         score.num_tokens += sum(place.num_tokens for place in places)
         score.seconds += expected_s
         score.choices.append(arms[0])
     return score
+
+
+def rounds(number: int) -> Callable[[Score], bool]:
+    """So many."""
+    return lambda score: len(score.choices) >= number
+
+
+def tokens(number: int) -> Callable[[Score], bool]:
+    """So many, of all sessions together."""
+    return lambda score: score.num_tokens >= number
 
 
 def shuffled(texts: Sequence[RecordedText], rng: random.Random) -> Iterator[RecordedText]:

@@ -11,45 +11,49 @@ from statistics import mean, median
 from rich.table import Table
 
 from benchmarks.bandit_recording import DRAFTED_ARMS, RecordedText
-from benchmarks.bandit_replay import Always, Player, Score, World, play, shuffled
-from draftpool.tree import TreeShape
+from benchmarks.bandit_replay import Alternating, Always, LaggingSums, Player, World, play, rounds, shuffled, tokens
 from draftpool.tree_policy import TreePolicy
-from orchestrator.bandit import LocalSums, Method, Situation, TreeBandit, VerifiedTree
+from orchestrator.bandit import LocalSums, Method, Situation, Sums, TreeBandit, VerifiedTree
 from orchestrator.bandit.nesting import is_nested, nested_lessons
 from orchestrator.settings import DEFAULT_ARMS
 
 _SITUATION = Situation("replayed", "replayed", "replayed")
 _WITHIN = 0.95
 _WINDOW = 50
+_LAG = 20
+"""Additions between two exchanges of a replica: ten rounds."""
+
 MakePlayer = Callable[[], Player]
 
 
-def bandit(method: Method, sums: LocalSums | None = None) -> TreeBandit:
+def bandit(method: Method, sums: Sums | None = None) -> TreeBandit:
     return TreeBandit(DEFAULT_ARMS, situation=_SITUATION, sums=sums, method=method)
 
 
 def fixed_table(worlds: Sequence[World], method: Method, num_sessions: int, num_rounds: int, num_seeds: int) -> Table:
     """Every fixed arm's speed and the bandit's, as shares of the best arm's in hindsight."""
     table = Table(title=f"Share of the best fixed arm, sessions: {num_sessions}, rounds: {num_rounds}, from nothing")
-    for column in ("target", "sampling", "prompts", "best arm", *map(str, DEFAULT_ARMS), "best chain", "bandit"):
+    for column in ("target", "sampling", "prompts", "best arm", *map(_short, DEFAULT_ARMS), "bandit"):
         table.add_column(column, justify="right")
     for world in worlds:
         for suite, texts in world.texts.items():
             fixed = world.fixed(texts, num_sessions)
             best = max(fixed, key=lambda arm: fixed[arm])
-            best_chain = max(filter(_is_chain, fixed), key=lambda arm: fixed[arm])
             shares = [
                 _share(world, texts, partial(bandit, method), num_sessions, num_rounds, seed)
                 for seed in range(num_seeds)
             ]
             table.add_row(
-                *(world.target, world.sampling, suite, str(best)),
+                *(world.target, world.sampling, suite, _short(best)),
                 *(f"{fixed[arm] / fixed[best]:.2f}" for arm in DEFAULT_ARMS),
-                f"{best_chain}: {fixed[best_chain] / fixed[best]:.2f}",
                 f"{mean(shares):.3f}",
             )
         table.add_section()
     return table
+
+
+def _short(arm: TreePolicy) -> str:
+    return str(arm).replace(" of depth ", "x").replace("chain of ", "chain ")
 
 
 def _share(
@@ -59,35 +63,38 @@ def _share(
     clock, scores = world.clocks[num_sessions], []
     for player in (make(), *map(Always, DEFAULT_ARMS)):
         rng = random.Random(seed)
-        scores.append(play([player], shuffled(texts, rng), clock, num_rounds, rng).tokens_per_s)
+        scores.append(play(player, shuffled(texts, rng), clock, rng, until=rounds(num_rounds)).tokens_per_s)
     return scores[0] / max(scores[1:])
 
 
-def _is_chain(arm: TreePolicy) -> bool:
-    return isinstance(arm, TreeShape) and arm.is_chain
-
-
-def shifting_table(worlds: Sequence[World], method: Method, num_rounds: int, num_seeds: int) -> Table:
-    """A stream whose prompts and load change: the bandit over each fixed arm, in tokens a second over all of it."""
-    table = Table(title=f"A stream that shifts, {num_rounds} rounds a part: the bandit over each fixed arm")
-    for column in ("target", "sampling", *map(str, DEFAULT_ARMS)):
+def shifting_table(worlds: Sequence[World], method: Method, num_tokens: int, num_seeds: int) -> Table:
+    """A stream whose prompts and load change: every fixed arm's seconds over the bandit's, for the same tokens."""
+    table = Table(title=f"A stream that shifts, {num_tokens} tokens a part: how much faster the bandit is")
+    for column in ("target", "sampling", *map(_short, DEFAULT_ARMS), "best arm of each part"):
         table.add_column(column, justify="right")
+    totals = [0.0] * (len(DEFAULT_ARMS) + 2)
     for world in worlds:
-        parts = [(suite, load) for load in (1, 16, 4, 1) for suite in world.texts]
+        parts = [(suite, load) for load in (1, 16, 4, 1, 16, 4) for suite in world.texts]
         players: list[MakePlayer] = [partial(bandit, method), *(partial(Always, arm) for arm in DEFAULT_ARMS)]
-        scores = [
-            mean(_streamed(world, parts, make(), num_rounds, seed) for seed in range(num_seeds)) for make in players
+        seconds = [
+            mean(_streamed(world, parts, make(), num_tokens, seed) for seed in range(num_seeds)) for make in players
         ]
-        cells = (f"{scores[0] / score:.3f}" for score in scores[1:])
-        table.add_row(world.target, world.sampling, *cells)
+        seconds.append(sum(num_tokens / max(world.fixed(world.texts[suite], load).values()) for suite, load in parts))
+        totals = [total + own for total, own in zip(totals, seconds, strict=True)]
+        table.add_row(world.target, world.sampling, *(f"{own / seconds[0]:.3f}" for own in seconds[1:]))
+    table.add_row("together", "", *(f"{own / totals[0]:.3f}" for own in totals[1:]))
     return table
 
 
-def _streamed(world: World, parts: Sequence[tuple[str, int]], player: Player, num_rounds: int, seed: int) -> float:
-    score, rng = Score(), random.Random(seed)
-    for suite, num_sessions in parts:
-        play([player], shuffled(world.texts[suite], rng), world.clocks[num_sessions], num_rounds, rng, score)
-    return score.tokens_per_s
+def _streamed(world: World, parts: Sequence[tuple[str, int]], player: Player, num_tokens: int, seed: int) -> float:
+    """Seconds."""
+    rng = random.Random(seed)
+    return sum(
+        play(
+            player, shuffled(world.texts[suite], rng), world.clocks[num_sessions], rng, until=tokens(num_tokens)
+        ).seconds
+        for suite, num_sessions in parts
+    )
 
 
 def learning_table(worlds: Sequence[World], players: dict[str, MakePlayer], num_rounds: int, num_seeds: int) -> Table:
@@ -107,7 +114,7 @@ def learning_table(worlds: Sequence[World], players: dict[str, MakePlayer], num_
 
 
 def replicas_table(worlds: Sequence[World], method: Method, num_rounds: int, num_seeds: int) -> Table:
-    """Rounds of each replica until within five per cent: alone, two that share evidence, a third that comes later."""
+    """Rounds of each replica until within five per cent: alone, two that share with a lag, a third that comes later."""
     table = Table(title=f"Rounds of each replica until within 5 % of the best arm: means of {num_seeds}")
     for column in ("target", "sampling", "prompts", "alone", "two sharing", "a third, later"):
         table.add_column(column, justify="right")
@@ -117,9 +124,10 @@ def replicas_table(worlds: Sequence[World], method: Method, num_rounds: int, num
             for seed in range(num_seeds):
                 alone.append(_rounds_to_learn([bandit(method)], world, texts, num_rounds, seed))
                 sums = LocalSums()
-                pair = [bandit(method, sums) for _ in range(2)]
+                pair = [bandit(method, LaggingSums(sums, _LAG)) for _ in range(2)]
                 two.append(_rounds_to_learn(pair, world, texts, num_rounds, seed) / 2)
-                third.append(_rounds_to_learn([bandit(method, sums)], world, texts, num_rounds, seed))
+                late = bandit(method, LaggingSums(sums, _LAG))
+                third.append(_rounds_to_learn([late], world, texts, num_rounds, seed))
             table.add_row(world.target, world.sampling, suite, *(f"{mean(own):.1f}" for own in (alone, two, third)))
         table.add_section()
     return table
@@ -131,9 +139,7 @@ def _rounds_to_learn(
     """One session after another, players in turn: rounds before the first window in which what they chose is, at each
     arm's true speed, within five per cent of the best."""
     fixed, rng = world.fixed(texts, 1), random.Random(seed)
-    source, score = shuffled(texts, rng), Score()
-    for index in range(num_rounds):
-        play([players[index % len(players)]], source, world.clocks[1], 1, rng, score)
+    score = play(Alternating(players), shuffled(texts, rng), world.clocks[1], rng, until=rounds(num_rounds))
     relative = [max(fixed.values()) / fixed[arm] for arm in score.choices]  # seconds a token, the best one's being 1
     for begin in range(num_rounds - _WINDOW):
         if mean(relative[begin : begin + _WINDOW]) <= 1 / _WITHIN:

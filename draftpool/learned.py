@@ -40,7 +40,7 @@ class LearnedLoad:
     Attributes:
         min_sessions, max_sessions: open at the verifier.
         is_current: whether the last round was one of these.
-        num_rounds: timed; old ones count for less.
+        num_rounds: timed; old ones count for less, and those of sessions that share passes together as one.
         plain_round_s: expected of a round without a draft, in seconds.
         arms: the one that would be chosen now first.
     """

@@ -66,10 +66,12 @@ class OrchestratorSettings(BaseSettings):
         description="Weight of the policy's curiosity: of standard errors, or with ucb1 of the reward's unit.",
     )
     yield_half_life: float = Field(
-        2000.0, gt=0, description="Rounds until what is known of acceptance has half its weight; `inf` for ever."
+        1000.0, gt=0, description="Rounds until what is known of acceptance has half its weight; `inf` for ever."
     )
     timing_half_life: float = Field(
-        300.0, gt=0, description="Rounds until what is known of round times has half its weight; `inf` for ever."
+        300.0,
+        gt=0,
+        description="Rounds of a session until what is known of times has half its weight; `inf` for ever.",
     )
 
     @field_validator("bandit_tree", mode="before")

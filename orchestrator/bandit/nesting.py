@@ -13,7 +13,7 @@ Source: full-information feedback as in "Not-a-Bandit", arXiv:2510.20064, which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from draftpool.tree import ROOT, DraftTree, TreeShape
@@ -52,10 +52,6 @@ class Lesson:
     depth: int
 
 
-Teaching = Callable[[VerifiedTree, Iterable[TreePolicy]], list[Lesson]]
-"""From a round to what it says about each of some policies."""
-
-
 def is_nested(inner: TreePolicy, outer: TreePolicy) -> bool:
     """Whether the tree of `inner` is always a part of the tree of `outer`."""
     if inner.depth == 0:
@@ -72,11 +68,6 @@ def is_nested(inner: TreePolicy, outer: TreePolicy) -> bool:
 def nested_lessons(verified: VerifiedTree, policies: Iterable[TreePolicy]) -> list[Lesson]:
     """What the round says about every policy that is nested in the one that was asked for, that one among them."""
     return [_lesson(verified, policy) for policy in policies if is_nested(policy, verified.policy)]
-
-
-def own_lesson(verified: VerifiedTree, policies: Iterable[TreePolicy]) -> list[Lesson]:
-    """What the round says about the policy that was asked for, and nothing else: bandit feedback."""
-    return [_lesson(verified, policy) for policy in policies if policy == verified.policy]
 
 
 def _lesson(verified: VerifiedTree, policy: TreePolicy) -> Lesson:

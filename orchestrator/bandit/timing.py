@@ -25,18 +25,23 @@ that, and who has only drawn trees must doubt that he knows what a plain round t
 _MODEL_ROUNDS = 12.0
 """An arm's own rounds speak for themselves once there are more than about that many; below, the model speaks."""
 
+_MODEL_PLAIN_ROUNDS = 1.0
+"""The same for plain decoding: to draft at all has a price that the model does not know of."""
+
 _MODEL_ERROR = 0.1
 """How far times are from the straight line that the model is, as a share."""
 
 _PRIOR_SPREAD = 0.3
+_MIN_ROUNDS = 2.0
+"""Below that many, rounds are taken for what they are."""
+
+_MAX_FIRST_SECONDS = 8.0
 _MAX_SECONDS = 2.0
 _MIN_SECONDS = 0.25
-"""Of what was expected. A round that takes longer has stalled and is taken at that; one that is quicker was not lucky,
-the world has changed."""
+"""Of what was expected. A round that takes longer has stalled and is taken at that, which is more for a policy that is
+new; one that is quicker was not lucky, the world has changed."""
 
 _NO_KNOWLEDGE: Matrix = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
-
-FEATURES = ("rounds", "nodes", "depth")
 
 
 @dataclass(frozen=True)
@@ -60,26 +65,30 @@ class TimedRound:
 
 
 def timing_amounts(timed: TimedRound, round_s: float) -> dict[str, float]:
-    """What a round adds to the sums.
+    """What a round adds to the sums. Rounds of sessions that share passes see the same; together they count as one.
 
     Args:
         round_s: what it is taken for, see `RoundTimes.believed`.
     """
-    features = dict(zip(FEATURES, (1.0, timed.num_nodes, timed.depth), strict=True))
-    amounts: dict[str, float] = {
-        "nodes*nodes": timed.num_nodes**2,
-        "nodes*depth": timed.num_nodes * timed.depth,
-        "depth*depth": timed.depth**2,
-        "seconds*seconds": round_s**2,
-        "draft_seconds": timed.draft_s,
-        "verify_seconds": timed.verify_s,
-        "sessions": timed.num_sessions,
+    weight = 1 / max(1, timed.num_sessions)
+    nodes, depth = weight * timed.num_nodes, weight * timed.depth
+    rounds_name, seconds_name = _names(timed.policy)
+    return {
+        "rounds": weight,
+        "nodes": nodes,
+        "depth": depth,
+        "nodes*nodes": nodes * timed.num_nodes,
+        "nodes*depth": nodes * timed.depth,
+        "depth*depth": depth * timed.depth,
+        "rounds*seconds": weight * round_s,
+        "nodes*seconds": nodes * round_s,
+        "depth*seconds": depth * round_s,
+        "seconds*seconds": weight * round_s * round_s,
+        "draft_seconds": weight * timed.draft_s,
+        "verify_seconds": weight * timed.verify_s,
+        rounds_name: weight,
+        seconds_name: weight * round_s,
     }
-    amounts.update(zip(_names(timed.policy), (1.0, round_s), strict=True))
-    for name, value in features.items():
-        amounts[name] = value
-        amounts[f"{name}*seconds"] = value * round_s
-    return amounts
 
 
 @dataclass(frozen=True)
@@ -121,10 +130,12 @@ class RoundTimes:
 
     def believed(self, timed: TimedRound) -> tuple[float, bool]:
         """What a round is taken for, in seconds, and whether it was so quick that what was known must be old."""
-        if self.num_rounds == 0:
+        if self.num_rounds < _MIN_ROUNDS:
             return timed.round_s, False
         expected_s = self.seconds(timed.num_nodes, timed.depth)
-        return min(timed.round_s, _MAX_SECONDS * expected_s), timed.round_s < _MIN_SECONDS * expected_s
+        is_new = self.sums.get(_names(timed.policy)[0], 0.0) < _MIN_ROUNDS
+        max_s = (_MAX_FIRST_SECONDS if is_new else _MAX_SECONDS) * expected_s
+        return min(timed.round_s, max_s), timed.round_s < _MIN_SECONDS * expected_s
 
     def arm_seconds(self, arm: TreePolicy, num_nodes: float, depth: float) -> tuple[float, float]:
         """Expected of a round of an arm whose trees have such a size on average.
@@ -134,14 +145,12 @@ class RoundTimes:
         """
         modelled_s = self.seconds(num_nodes, depth)
         rounds, own_s = (self.sums.get(name, 0.0) for name in _names(arm))
-        share = 1 / (rounds + _MODEL_ROUNDS)
-        seconds = (own_s + _MODEL_ROUNDS * modelled_s) * share
+        model_rounds = _MODEL_ROUNDS if arm.depth > 0 else _MODEL_PLAIN_ROUNDS
+        seconds = (own_s + model_rounds * modelled_s) / (rounds + model_rounds)
         doubt = quadratic(self._doubt, (1.0, num_nodes, depth))
-        variance = (
-            self._deviation_s**2 * (rounds + _MODEL_ROUNDS**2 * doubt)
-            + (_MODEL_ROUNDS * _MODEL_ERROR * modelled_s) ** 2
-        )
-        return seconds, sqrt(variance) * share / seconds
+        variance_s2 = self._deviation_s**2 * (rounds + model_rounds**2 * doubt)
+        variance_s2 += (model_rounds * _MODEL_ERROR * modelled_s) ** 2
+        return seconds, sqrt(variance_s2) / (rounds + model_rounds) / seconds
 
     @cached_property
     def _matrix(self) -> Matrix:
@@ -163,8 +172,8 @@ class RoundTimes:
 
     @property
     def _seconds_by_feature(self) -> Vector:
-        rounds, nodes, depth = (self.sums.get(f"{name}*seconds", 0.0) for name in FEATURES)
-        return rounds, nodes, depth
+        of = self.sums.get
+        return of("rounds*seconds", 0.0), of("nodes*seconds", 0.0), of("depth*seconds", 0.0)
 
     @cached_property
     def _doubt(self) -> Matrix:
@@ -195,6 +204,23 @@ class RoundTimes:
         prior = (_PRIOR_SPREAD * by_feature[0] / self.num_rounds) ** 2
         residue = max(0.0, self.sums["seconds*seconds"] - explained)
         return sqrt((residue + prior) / (self.num_rounds + 1))
+
+
+def with_borrowed(own: Mapping[str, float], lent: Mapping[str, float], num_rounds: float) -> dict[str, float]:
+    """Sums topped up to so many rounds with another load's, at the pace of the own rounds.
+
+    A verifier with more to do is slower, but what a node or a level costs beside a plain round differs less.
+    """
+    own_rounds = own.get("rounds", 0.0)
+    pace = 1.0
+    if own_rounds > 0:
+        alike_s = RoundTimes(lent).seconds(own["nodes"] / own_rounds, own["depth"] / own_rounds)
+        pace = own["rounds*seconds"] / own_rounds / alike_s
+    share = min(1.0, (num_rounds - own_rounds) / lent["rounds"])
+    return {
+        name: own.get(name, 0.0) + share * pace ** name.count("seconds") * lent.get(name, 0.0)
+        for name in own.keys() | lent.keys()
+    }
 
 
 @lru_cache

@@ -14,19 +14,20 @@ from dataclasses import dataclass, field
 
 from draftpool.tree import NO_DRAFT
 from draftpool.tree_policy import TreePolicy
-from orchestrator.bandit.nesting import Teaching, VerifiedTree, nested_lessons
+from orchestrator.bandit.nesting import VerifiedTree, nested_lessons
 from orchestrator.bandit.policies import Estimate, Policy, UcbTuned, choose
 from orchestrator.bandit.rewards import Pricing, measured_reward
 from orchestrator.bandit.sums import LocalSums, Sums
-from orchestrator.bandit.timing import RoundTimes, TimedRound, timing_amounts
+from orchestrator.bandit.timing import RoundTimes, TimedRound, timing_amounts, with_borrowed
 from orchestrator.bandit.yields import Yield, arm_yields, arms_below, yield_amounts
 
 _MAX_LOAD_CLASS = 12
-_BORROWED_ROUNDS = 8.0
-"""A load class that is new starts as if it had seen so many rounds of its nearest neighbour's."""
+_BORROWED_ROUNDS = 32.0
+"""A load class that is new starts as if it had seen so many rounds, with the proportions of its nearest neighbour's."""
 
 _MIN_PLAIN_ROUNDS = 2.0
-"""All else is measured in plain rounds, which are therefore played whenever fewer are remembered."""
+_UNMEASURED = 10.0
+"""All else is measured in plain rounds: while fewer are remembered their reward has this error, and curiosity plays them."""
 
 _KEEP_WHEN_CHANGED = 0.5
 
@@ -63,14 +64,12 @@ class Method:
     Attributes:
         yield_half_life: rounds until what is known of acceptance has half its weight; infinite for ever.
         timing_half_life: the same of times, in rounds of one session: the more sessions, the sooner they have passed.
-        teaching: what a round says about which arms.
     """
 
-    policy: Policy = field(default_factory=lambda: UcbTuned(0.5))
+    policy: Policy = field(default_factory=lambda: UcbTuned(0.35))
     pricing: Pricing = measured_reward
-    yield_half_life: float = 2000.0
+    yield_half_life: float = 1000.0
     timing_half_life: float = 300.0
-    teaching: Teaching = nested_lessons
 
 
 @dataclass(frozen=True)
@@ -126,21 +125,19 @@ class TreeBandit:
 
     def choose(self) -> TreePolicy:
         """The arm to play under the load that was last observed."""
-        estimates, _, times = self._estimates(self._load_class)
-        if times.num_plain_rounds < _MIN_PLAIN_ROUNDS:
-            return NO_DRAFT
+        estimates, _, _ = self._estimates(self._load_class)
         return choose(self._method.policy, estimates)
 
     def observe(self, outcome: RoundOutcome) -> None:
         """Learn from a round, whoever chose its tree."""
         self._load_class = load_class(outcome.num_sessions)
-        lessons = self._method.teaching(outcome.verified, self.arms)
+        lessons = nested_lessons(outcome.verified, self.arms)
         self._sums.add(self._yield_key, yield_amounts(lessons, self._below), keep=self._yield_keep)
-        timed = _timed(outcome)
-        round_s, has_changed = self._times(self._load_class).believed(timed)
+        timed, timing_key = _timed(outcome), self._timing_key(self._load_class)
+        round_s, has_changed = RoundTimes(self._sums.view(timing_key)).believed(timed)
         half_life = self._method.timing_half_life * max(1, outcome.num_sessions)
         keep = _KEEP_WHEN_CHANGED if has_changed else 0.5 ** (1 / half_life)
-        self._sums.add(self._timing_key(self._load_class), timing_amounts(timed, round_s), keep=keep)
+        self._sums.add(timing_key, timing_amounts(timed, round_s), keep=keep)
 
     @property
     def load_class(self) -> int:
@@ -172,6 +169,8 @@ class TreeBandit:
             Estimate(arm, reward.value, reward.std_error, brought.num_rounds)
             for arm, reward, brought in zip(self.arms, rewards, yields, strict=True)
         ]
+        if times.num_plain_rounds < _MIN_PLAIN_ROUNDS:
+            estimates[0] = estimates[0]._replace(std_error=_UNMEASURED)
         return estimates, yields, times
 
     def _times(self, of_load_class: int) -> RoundTimes:
@@ -181,9 +180,7 @@ class TreeBandit:
         for neighbour in sorted(range(_MAX_LOAD_CLASS + 1), key=lambda other: abs(other - of_load_class))[1:]:
             lent = self._sums.view(self._timing_key(neighbour))
             if lent.get("rounds", 0.0) > 0:
-                share = min(1.0, (_BORROWED_ROUNDS - own.get("rounds", 0.0)) / lent["rounds"])
-                names = own.keys() | lent.keys()
-                return RoundTimes({name: own.get(name, 0.0) + share * lent.get(name, 0.0) for name in names})
+                return RoundTimes(with_borrowed(own, lent, _BORROWED_ROUNDS))
         return RoundTimes(own)
 
     def _timing_key(self, of_load_class: int) -> str:

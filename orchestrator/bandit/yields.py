@@ -55,7 +55,7 @@ def arms_below(arms: Sequence[TreePolicy]) -> dict[TreePolicy, TreePolicy]:
 
 def yield_amounts(lessons: Iterable[Lesson], below: Mapping[TreePolicy, TreePolicy]) -> dict[str, float]:
     """What a round adds to the sums."""
-    amounts: dict[str, float] = {}
+    amounts: dict[str, float] = {"rounds": 1}
     tokens = {lesson.policy: lesson.num_tokens for lesson in lessons}
     for lesson in lessons:
         if lesson.policy in below:
@@ -68,7 +68,7 @@ def yield_amounts(lessons: Iterable[Lesson], below: Mapping[TreePolicy, TreePoli
 
 def arm_yields(below: Mapping[TreePolicy, TreePolicy], sums: Mapping[str, float]) -> dict[TreePolicy, Yield]:
     """What is known of every arm, plain decoding first; the prior alone where nothing is."""
-    yields: dict[TreePolicy, Yield] = {NO_DRAFT: Yield(NO_DRAFT, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0)}
+    yields: dict[TreePolicy, Yield] = {NO_DRAFT: Yield(NO_DRAFT, sums.get("rounds", 0.0), 1.0, 0.0, 1.0, 0.0, 0.0)}
     for arm, lower in below.items():
         yields[arm] = _yield(arm, yields[lower], sums)
     return yields

@@ -9,7 +9,7 @@ import pytest
 from draftpool.tree import NO_DRAFT, ROOT, DraftTree, TreeShape, chain
 from draftpool.tree_policy import BestFirst, TreePolicy
 from orchestrator.acceptance import accept_path
-from orchestrator.bandit.nesting import Lesson, VerifiedTree, is_nested, nested_lessons, own_lesson, part_of
+from orchestrator.bandit.nesting import Lesson, VerifiedTree, is_nested, nested_lessons, part_of
 
 PAPER = TreeShape((3, 2, 2, 1, 1))
 POLICIES: Sequence[TreePolicy] = (
@@ -83,13 +83,13 @@ def test_a_nested_policys_tree_is_the_part_that_is_read_off(inner: TreePolicy, o
 def test_a_lesson_is_what_playing_the_policy_would_have_taught(inner: TreePolicy, outer: TreePolicy) -> None:
     for world in range(20):
         learned = nested_lessons(verified(outer, drawn(outer, world), world), [inner])
-        played = own_lesson(verified(inner, drawn(inner, world), world), [inner])
+        played = nested_lessons(verified(inner, drawn(inner, world), world), [inner])
         assert learned == played
 
 
 def test_lessons_from_others_are_unbiased_and_those_from_trees_that_are_not_nested_would_not_be() -> None:
     small, large = chain(3), BestFirst(8, 5)
-    played = [own_lesson(verified(small, drawn(small, world), world), [small])[0] for world in range(2000)]
+    played = [nested_lessons(verified(small, drawn(small, world), world), [small])[0] for world in range(2000)]
     from_tree = [nested_lessons(verified(PAPER, drawn(PAPER, world), world), [small])[0] for world in range(2000)]
     assert mean(own.num_tokens for own in from_tree) == mean(own.num_tokens for own in played)
     assert nested_lessons(verified(large, drawn(large, 0), 0), [small]) == []

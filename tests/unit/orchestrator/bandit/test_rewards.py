@@ -4,7 +4,7 @@ from draftpool.tree import NO_DRAFT, TreeShape, chain
 from orchestrator.bandit.nesting import Lesson
 from orchestrator.bandit.rewards import MAX_LOSS, Pricing, measured_reward, paper_reward
 from orchestrator.bandit.timing import RoundTimes, TimedRound, timing_amounts
-from orchestrator.bandit.yields import Yield, arm_yield, yield_amounts
+from orchestrator.bandit.yields import Yield, arm_yields, arms_below, yield_amounts
 
 PLAIN_S = 0.01
 TREE = TreeShape((3, 2, 2, 1, 1))
@@ -21,16 +21,18 @@ def times(arm: TreeShape, num_plain_rounds: float, draft_s: float = 0.0) -> Roun
 
 
 def brought(arm: TreeShape, *num_tokens: int) -> Yield:
+    """Rounds with so many tokens, a thousand each; without any, what is thought of an arm that nobody has tried."""
     sums: dict[str, float] = {}
+    below = arms_below([arm])
     for tokens in num_tokens * 1000:
-        for name, amount in yield_amounts([Lesson(arm, tokens, arm.num_nodes, arm.depth)]).items():
+        for name, amount in yield_amounts([Lesson(arm, tokens, arm.num_nodes, arm.depth)], below).items():
             sums[name] = sums.get(name, 0.0) + amount
-    return arm_yield(arm, sums)
+    return arm_yields(below, sums)[arm]
 
 
 @pytest.mark.parametrize("pricing", [measured_reward, paper_reward])
 def test_plain_decoding_is_worth_minus_one(pricing: Pricing) -> None:
-    assert pricing(arm_yield(NO_DRAFT, {}), times(TREE, 2)).value == pytest.approx(-1)
+    assert pricing(arm_yields({}, {})[NO_DRAFT], times(TREE, 2)).value == pytest.approx(-1)
 
 
 def test_an_arm_is_judged_by_all_its_tokens_over_all_its_time() -> None:
@@ -48,5 +50,5 @@ def test_rewards_are_bounded() -> None:
 
 
 def test_what_was_seen_more_often_is_more_certain() -> None:
-    seen, unseen = (measured_reward(own, times(TREE, 2)) for own in (brought(TREE, 1, 5), arm_yield(TREE, {})))
+    seen, unseen = (measured_reward(own, times(TREE, 2)) for own in (brought(TREE, 1, 5), brought(TREE)))
     assert seen.std_error < unseen.std_error

@@ -1,13 +1,14 @@
 """Times of rounds, learned."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from draftpool.tree import NO_DRAFT, TreeShape, chain
 from draftpool.tree_policy import BestFirst, TreePolicy
 from orchestrator.bandit.sums import LocalSums
-from orchestrator.bandit.timing import RoundTimes, TimedRound, timing_amounts
+from orchestrator.bandit.timing import RoundTimes, TimedRound, timing_amounts, with_borrowed
 
 PLAIN_S, NODE_S, LEVEL_S = 0.010, 0.0004, 0.0009
 ARMS: tuple[TreePolicy, ...] = (NO_DRAFT, chain(2), chain(4), BestFirst(8, 5), TreeShape((3, 2, 2, 1, 1)))
@@ -75,11 +76,26 @@ def test_a_stalled_round_counts_as_a_few() -> None:
 
 
 def test_a_round_that_is_far_too_quick_says_that_what_was_known_is_old() -> None:
-    times = learned([timed(NO_DRAFT, 60.0)])
+    times = learned([timed(NO_DRAFT, 60.0)] * 3)
     assert times.believed(timed(NO_DRAFT, 0.01)) == (0.01, True)
-    assert learned([timed(NO_DRAFT, 0.01)]).believed(timed(NO_DRAFT, 0.009)) == (0.009, False)
+    assert learned([timed(NO_DRAFT, 0.01)] * 3).believed(timed(NO_DRAFT, 0.009)) == (0.009, False)
 
 
 def test_a_levels_share_is_drafting_a_level_over_verifying() -> None:
     drafted = TimedRound(chain(4), 4, 4, round_s=0.03, draft_s=0.008, verify_s=0.02, num_sessions=1)
     assert learned([drafted] * 3).level_share == pytest.approx(0.1)
+
+
+def test_sessions_that_share_passes_count_as_one() -> None:
+    alone = learned([timed(ARMS[3], 0.01)] * 4)
+    crowd = learned([replace(timed(ARMS[3], 0.01), num_sessions=8)] * 32)
+    assert crowd.sums == pytest.approx(alone.sums)
+
+
+def test_borrowed_rounds_have_the_neighbours_proportions_and_the_own_pace() -> None:
+    neighbour = learned([timed(arm, planted_s(arm)) for arm in ARMS * 100])
+    own = learned([timed(chain(2), 3 * planted_s(chain(2)))])
+    times = RoundTimes(with_borrowed(own.sums, neighbour.sums, 20))
+    assert times.num_rounds == pytest.approx(20)
+    for arm in ARMS:
+        assert times.seconds(arm.num_nodes, arm.depth) == pytest.approx(3 * planted_s(arm), rel=0.1)

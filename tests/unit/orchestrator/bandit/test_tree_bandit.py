@@ -8,8 +8,7 @@ import pytest
 from draftpool.tree import NO_DRAFT, ROOT, DraftTree, TreeShape, chain
 from draftpool.tree_policy import TreePolicy
 from orchestrator.bandit import LocalSums, Method, RoundOutcome, Situation, TreeBandit, VerifiedTree
-from orchestrator.bandit.nesting import own_lesson
-from orchestrator.bandit.policies import UcbTuned
+from orchestrator.bandit.policies import Fixed, UcbTuned
 from orchestrator.bandit.tree_bandit import load_class
 
 ARMS = (chain(2), chain(4), TreeShape((3, 2, 2, 1, 1)))
@@ -64,7 +63,7 @@ def drawn(shape: TreeShape) -> DraftTree:
 
 EASY = World(likely=0.9)
 """The chain of 4 is best."""
-HOPELESS = World(likely=0.02)
+HOPELESS = World(likely=0.02, node_s=0.001)
 WIDE = World(likely=0.55, node_s=0.00002)
 """The tree is best."""
 
@@ -97,13 +96,6 @@ def test_one_round_of_the_largest_tree_tells_of_every_arm_nested_in_it() -> None
     assert [state.estimate.num_rounds for state in bandit.state(1).arms] == [1] * 4
 
 
-def test_with_bandit_feedback_only_the_arm_played_is_told_of() -> None:
-    bandit = TreeBandit(ARMS, method=Method(teaching=own_lesson))
-    bandit.observe(EASY.round(ARMS[-1]))
-    told = {state.estimate.arm: state.estimate.num_rounds for state in bandit.state(1).arms}
-    assert told == {NO_DRAFT: 0, chain(2): 0, chain(4): 0, ARMS[-1]: 1}
-
-
 def test_a_policy_that_is_no_arm_teaches_what_is_nested_in_it_and_what_rounds_take() -> None:
     bandit = TreeBandit((chain(2),))
     for _ in range(20):
@@ -124,15 +116,27 @@ def test_acceptance_is_learned_for_all_loads_and_times_for_each() -> None:
 
 
 def test_a_load_that_is_new_starts_from_its_nearest_neighbours_times() -> None:
-    bandit = TreeBandit(ARMS)
-    World(likely=0.9, node_s=0.02, num_sessions=16).run(bandit, 200)
-    EASY.run(bandit, 200)
+    """What is known of heavy loads: nodes are dear; of light ones: they are cheap."""
+    bandit, busy = TreeBandit(ARMS), World(likely=0.9, node_s=0.02, num_sessions=16)
+    for arm in [NO_DRAFT, *ARMS] * 100:
+        bandit.observe(busy.round(arm))
+        bandit.observe(EASY.round(arm))
     assert _best_known(bandit, 32) == NO_DRAFT
     assert _best_known(bandit, 2) == chain(4)
 
 
 def _best_known(bandit: TreeBandit, num_sessions: int) -> TreePolicy:
     return max(bandit.state(load_class(num_sessions)).arms, key=lambda state: state.estimate.reward).estimate.arm
+
+
+def test_plain_rounds_are_played_until_they_are_measured_and_again_when_they_are_forgotten() -> None:
+    choices = EASY.run(TreeBandit(ARMS, method=Method(timing_half_life=50)), 300)
+    assert choices[:2] == [NO_DRAFT] * 2
+    assert 3 < choices[10:].count(NO_DRAFT) < 20
+
+
+def test_a_fixed_arm_is_played_from_the_first_round() -> None:
+    assert set(EASY.run(TreeBandit(ARMS, method=Method(policy=Fixed(chain(2)))), 20)) == {chain(2)}
 
 
 def test_bandits_over_the_same_sums_know_the_same() -> None:
