@@ -159,18 +159,19 @@ def test_what_is_not_curious_never_tries_a_hopeless_arm_twice() -> None:
 
 
 def test_waiting_in_vain_is_charged_to_what_was_asked_for() -> None:
-    patient, hedged = TreeBandit(ARMS), TreeBandit(ARMS)
-    for bandit in (patient, hedged):
-        EASY.run(bandit, 200)
-    dear = max(ARMS, key=lambda arm: arm.num_nodes)
+    bandit, dear = TreeBandit(ARMS), max(ARMS, key=lambda arm: arm.num_nodes)
+    EASY.run(bandit, 200)
+    before = round_seconds(bandit)
     for _ in range(50):
-        hedged.charge(dear, 5.0, num_sessions=1)
-    seconds = [
-        {arm.estimate.arm: arm.round_s for arm in bandit.state(bandit.load_class).arms} for bandit in (patient, hedged)
-    ]
-    assert seconds[1][dear] > 2 * seconds[0][dear]
-    assert all(seconds[1][arm] == seconds[0][arm] for arm in ARMS if arm != dear)
-    assert hedged.choose() != dear
+        bandit.charge(dear, 5.0, num_sessions=1)
+    after = round_seconds(bandit)
+    assert after[dear] > 2 * before[dear]
+    assert all(after[arm] == before[arm] for arm in before if arm != dear)
+    assert bandit.choose() != dear
+
+
+def round_seconds(bandit: TreeBandit) -> dict[TreePolicy, float]:
+    return {arm.estimate.arm: arm.round_s for arm in bandit.state(bandit.load_class).arms}
 
 
 def test_the_rest_of_a_late_tree_says_nothing_about_whole_ones() -> None:
