@@ -84,14 +84,15 @@ class LaggingSums:
 
 
 class Clock:
-    """What rounds of so many sessions take: medians by arm, passes between them by their nodes, noise as it was."""
+    """What rounds of so many sessions take: first quartiles by arm, as others disturb the machine now and then; passes
+    between them by their nodes, noise as it was."""
 
     def __init__(self, passes: Sequence[TimedPass], num_sessions: int) -> None:
         by_arm = {arm: [one for one in passes if one.arm == arm] for arm in DEFAULT_ARMS}
         self.num_sessions = num_sessions
-        self.draft_s = {arm: median(one.draft_s for one in own) for arm, own in by_arm.items()}
+        self.draft_s = {arm: _quartile(one.draft_s for one in own) for arm, own in by_arm.items()}
         verified = sorted(
-            (median(one.num_nodes for one in own), median(one.verify_s for one in own)) for own in by_arm.values()
+            (median(one.num_nodes for one in own), _quartile(one.verify_s for one in own)) for own in by_arm.values()
         )
         self._nodes, self._verify_s = zip(*verified, strict=True)
         self._noise = [
@@ -112,6 +113,10 @@ class Clock:
 
     def _drafting_s(self, arms: Sequence[TreePolicy]) -> float:
         return sum(self.draft_s[arm] for arm in arms) / len(arms)
+
+
+def _quartile(values: Iterable[float]) -> float:
+    return float(np.quantile(list(values), 0.25))
 
 
 @dataclass

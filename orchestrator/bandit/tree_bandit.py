@@ -27,7 +27,7 @@ _BORROWED_ROUNDS = 32.0
 
 _MIN_PLAIN_ROUNDS = 2.0
 _UNMEASURED = 10.0
-"""All else is measured in plain rounds: while fewer are remembered their reward has this error, and curiosity plays them."""
+"""All else is measured in plain rounds: while fewer are remembered, this error makes curiosity play them."""
 
 _KEEP_WHEN_CHANGED = 0.5
 
