@@ -50,7 +50,7 @@ def _method(settings: OrchestratorSettings) -> Method:
         "ucb_tuned": UcbTuned(settings.exploration),
         "ucb1": Ucb1(settings.exploration),
         "thompson": Thompson(settings.exploration, random.Random()),
-        "fixed": Fixed(settings.bandit_tree),
+        "fixed": Fixed(settings.fixed_arm),
     }
     return Method(
         policy=policies[settings.bandit_policy],

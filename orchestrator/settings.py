@@ -52,9 +52,9 @@ class OrchestratorSettings(BaseSettings):
         description="How the bandit chooses: by upper confidence bounds from each arm's uncertainty or from its number "
         "of rounds, by Thompson sampling, or always bandit_tree.",
     )
-    bandit_tree: Annotated[TreePolicy, NoDecode] = Field(
-        BestFirst(max_nodes=8, max_depth=7),
-        description="With bandit_policy=fixed: the tree, as `3,2,2,1,1` or `best 16x6`; `none` for no draft.",
+    bandit_tree: str = Field(
+        "best 8x7",
+        description="The tree of bandit_policy=fixed, as `3,2,2,1,1` or `best 16x6`; `none` for no draft.",
     )
     reward: Literal["measured", "paper"] = Field(
         "measured",
@@ -74,12 +74,10 @@ class OrchestratorSettings(BaseSettings):
         description="Rounds of a session until what is known of times has half its weight; `inf` for ever.",
     )
 
-    @field_validator("bandit_tree", mode="before")
-    @classmethod
-    def _parse(cls, value: object) -> object:
-        if value == "none":
-            return NO_DRAFT
-        return parse_policy(value) if isinstance(value, str) else value
+    @property
+    def fixed_arm(self) -> TreePolicy:
+        """What `bandit_tree` says. Raises BadParameter."""
+        return NO_DRAFT if self.bandit_tree == "none" else parse_policy(self.bandit_tree)
 
     @field_validator("verifiers", "drafters", mode="before")
     @classmethod
