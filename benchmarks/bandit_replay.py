@@ -30,6 +30,8 @@ class Player(Protocol):
 
     def choose(self) -> TreePolicy: ...
 
+    def release(self, arm: TreePolicy) -> None: ...
+
     def observe(self, outcome: RoundOutcome) -> None: ...
 
 
@@ -41,6 +43,9 @@ class Always:
 
     def choose(self) -> TreePolicy:
         return self.arm
+
+    def release(self, arm: TreePolicy) -> None:
+        pass
 
     def observe(self, outcome: RoundOutcome) -> None:
         pass
@@ -55,6 +60,9 @@ class Alternating:
 
     def choose(self) -> TreePolicy:
         return self._playing.choose()
+
+    def release(self, arm: TreePolicy) -> None:
+        self._playing.release(arm)
 
     def observe(self, outcome: RoundOutcome) -> None:
         self._playing.observe(outcome)
@@ -84,14 +92,15 @@ class LaggingSums:
 
 
 class Clock:
-    """What rounds of so many sessions take: medians by arm, passes between them by their nodes, noise as it was."""
+    """What rounds of so many sessions take: first quartiles by arm, as others disturb the machine now and then; passes
+    between them by their nodes, noise as it was."""
 
     def __init__(self, passes: Sequence[TimedPass], num_sessions: int) -> None:
         by_arm = {arm: [one for one in passes if one.arm == arm] for arm in DEFAULT_ARMS}
         self.num_sessions = num_sessions
-        self.draft_s = {arm: median(one.draft_s for one in own) for arm, own in by_arm.items()}
+        self.draft_s = {arm: _quartile(one.draft_s for one in own) for arm, own in by_arm.items()}
         verified = sorted(
-            (median(one.num_nodes for one in own), median(one.verify_s for one in own)) for own in by_arm.values()
+            (median(one.num_nodes for one in own), _quartile(one.verify_s for one in own)) for own in by_arm.values()
         )
         self._nodes, self._verify_s = zip(*verified, strict=True)
         self._noise = [
@@ -112,6 +121,10 @@ class Clock:
 
     def _drafting_s(self, arms: Sequence[TreePolicy]) -> float:
         return sum(self.draft_s[arm] for arm in arms) / len(arms)
+
+
+def _quartile(values: Iterable[float]) -> float:
+    return float(np.quantile(list(values), 0.25))
 
 
 @dataclass
@@ -148,6 +161,7 @@ def play(
         expected_s = clock.expected_s(arms, sum(len(place.parents) for place in places))
         round_s, draft_share = clock.noisy(expected_s, rng), clock.draft_share(arms, expected_s)
         for index, (arm, place) in enumerate(zip(arms, places, strict=True)):
+            player.release(arm)
             player.observe(_outcome(arm, place, round_s, draft_share, clock.num_sessions))
             text, position = at[index][0], at[index][1] + place.num_tokens
             at[index] = (text, position) if position < text.num_positions else (next(texts), 0)

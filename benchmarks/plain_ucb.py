@@ -38,6 +38,9 @@ class PlainUcb:
     def __post_init__(self) -> None:
         self._stats = {arm: _Arm() for arm in dict.fromkeys([NO_DRAFT, *self.arms])}
 
+    def release(self, arm: TreePolicy) -> None:
+        pass
+
     def choose(self) -> TreePolicy:
         for shape, arm in self._stats.items():
             if arm.num_rounds < self.num_first_rounds:

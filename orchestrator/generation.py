@@ -108,6 +108,7 @@ class Generation:
         self._verifier = verifier
         self._bandit = bandit
         self._fixed_shape = fixed_shape
+        self._chosen: TreePolicy | None = None
         self._text = TextAssembler(vocabulary, limits.stop, num_known=len(resumed_token_ids))
         self.finish: FinishReason | None = None
         self.matched_stop_token_id: int | None = None
@@ -151,8 +152,14 @@ class Generation:
             self.finish = self._finish_after(token_id)
 
     async def _round(self) -> Round:
-        start = time.perf_counter_ns()
         shape = self._choose_shape()
+        try:
+            return await self._play(shape)
+        finally:
+            self._release()
+
+    async def _play(self, shape: TreePolicy) -> Round:
+        start = time.perf_counter_ns()
         draft = await self._drafts.draft(self._token_ids, shape)
         verdict = await self._verifier.verify(self._token_ids, draft.tree, draft.laws)
         path = self._accept(draft, verdict, len(self._token_ids))
@@ -185,9 +192,18 @@ class Generation:
         """What the request fixes, else the bandit's choice; never deeper than the tokens still wanted."""
         if not self._drafts.is_available:
             return NO_DRAFT
-        shape = self._bandit.choose() if self._fixed_shape is None else self._fixed_shape
+        if self._fixed_shape is None:
+            shape = self._chosen = self._bandit.choose()
+        else:
+            shape = self._fixed_shape
         num_wanted = self._limits.max_new_tokens - self.num_new_tokens
         return shape.no_deeper_than(num_wanted - 1)
+
+    def _release(self) -> None:
+        """The round whose shape the bandit chose is over."""
+        if self._chosen is not None:
+            self._bandit.release(self._chosen)
+            self._chosen = None
 
     def _learn(
         self, shape: TreePolicy, draft: Draft, verdict: Verdict, path: AcceptedPath, num_committed: int, round_us: int

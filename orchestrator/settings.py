@@ -107,7 +107,7 @@ class OrchestratorSettings(BaseSettings):
     )
     bandit_tree: str = Field(
         "best 8x7",
-        description="With bandit_policy=fixed: the tree, as `3,2,2,1,1` or `best 16x6`; `none` for no draft.",
+        description="The tree of bandit_policy=fixed, as `3,2,2,1,1` or `best 16x6`; `none` for no draft.",
     )
     reward: Literal["measured", "paper"] = Field(
         "measured",

@@ -9,13 +9,14 @@ Source: the bandit over tree shapes of "Mamba Drafters for Speculative Decoding"
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from draftpool.tree import NO_DRAFT
 from draftpool.tree_policy import TreePolicy
-from orchestrator.bandit.nesting import VerifiedTree, nested_lessons
-from orchestrator.bandit.policies import Estimate, Policy, UcbTuned, choose
+from orchestrator.bandit.nesting import VerifiedTree, is_nested, nested_lessons
+from orchestrator.bandit.policies import Estimate, Policy, UcbTuned, choose, told
 from orchestrator.bandit.rewards import Pricing, measured_reward
 from orchestrator.bandit.sums import LocalSums, Sums
 from orchestrator.bandit.timing import RoundTimes, TimedRound, timing_amounts, waiting_amounts, with_borrowed
@@ -27,8 +28,7 @@ _BORROWED_ROUNDS = 32.0
 
 _MIN_PLAIN_ROUNDS = 2.0
 _UNMEASURED = 10.0
-"""All else is measured in plain rounds: while fewer are remembered, their reward has this error and curiosity plays
-them."""
+"""All else is measured in plain rounds: while fewer are remembered, this error makes curiosity play them."""
 
 _KEEP_WHEN_CHANGED = 0.5
 
@@ -63,8 +63,9 @@ class Method:
     """How a bandit decides and how long it remembers.
 
     Attributes:
-        yield_half_life: rounds until what is known of acceptance has half its weight; infinite for ever.
-        timing_half_life: the same of times, in rounds of one session: the more sessions, the sooner they have passed.
+        yield_half_life: until what is known of acceptance has half its weight, in drafted rounds of one session: the
+            more sessions, the sooner they have passed. Infinite for ever.
+        timing_half_life: the same of times, in rounds of any kind.
     """
 
     policy: Policy = field(default_factory=lambda: UcbTuned(0.35))
@@ -120,24 +121,35 @@ class TreeBandit:
         self.situation = situation or Situation("any", "any", "any")
         self._sums = sums if sums is not None else LocalSums()
         self._method = method or Method()
-        self._yield_keep = 0.5 ** (1 / self._method.yield_half_life)
         self._load_class = 1
+        self._under_way: Counter[TreePolicy] = Counter()
         self._yield_key = "|".join(("yield", self.situation.target, self.situation.drafter, self.situation.sampling))
 
     def choose(self) -> TreePolicy:
-        """The arm to play under the load that was last observed."""
+        """The arm to play under the load that was last observed. It is under way until `release` is called.
+
+        Rounds under way will tell something too: many sessions that choose at a time must not all try the same odd arm.
+        """
         estimates, _, _ = self._estimates(self._load_class)
-        return choose(self._method.policy, estimates)
+        arm = choose(self._method.policy, [told(known, self._num_under_way(known.arm)) for known in estimates])
+        self._under_way[arm] += 1
+        return arm
+
+    def release(self, arm: TreePolicy) -> None:
+        """A round whose arm was chosen here is over, whatever came of it."""
+        self._under_way[arm] -= 1
 
     def observe(self, outcome: RoundOutcome) -> None:
         """Learn from a round, whoever chose its tree."""
         self._load_class = load_class(outcome.num_sessions)
-        lessons = nested_lessons(outcome.verified, self.arms)
-        self._sums.add(self._yield_key, yield_amounts(lessons, self._below), keep=self._yield_keep)
+        num_sessions = max(1, outcome.num_sessions)
+        if outcome.verified.policy.depth > 0:  # a plain round tells nothing of trees, and makes nothing forgotten
+            lessons = nested_lessons(outcome.verified, self.arms)
+            keep = 0.5 ** (1 / (self._method.yield_half_life * num_sessions))
+            self._sums.add(self._yield_key, yield_amounts(lessons, self._below), keep=keep)
         timed, timing_key = _timed(outcome), self._timing_key(self._load_class)
         round_s, has_changed = RoundTimes(self._sums.view(timing_key)).believed(timed)
-        half_life = self._method.timing_half_life * max(1, outcome.num_sessions)
-        keep = _KEEP_WHEN_CHANGED if has_changed else 0.5 ** (1 / half_life)
+        keep = _KEEP_WHEN_CHANGED if has_changed else 0.5 ** (1 / (self._method.timing_half_life * num_sessions))
         self._sums.add(timing_key, timing_amounts(timed, round_s), keep=keep)
 
     def charge(self, policy: TreePolicy, wait_s: float, num_sessions: int) -> None:
@@ -178,6 +190,10 @@ class TreeBandit:
         if times.num_plain_rounds < _MIN_PLAIN_ROUNDS:
             estimates[0] = estimates[0]._replace(std_error=_UNMEASURED)
         return estimates, yields, times
+
+    def _num_under_way(self, arm: TreePolicy) -> int:
+        """Rounds that will tell of an arm."""
+        return sum(number for other, number in self._under_way.items() if number and is_nested(arm, other))
 
     def _times(self, of_load_class: int) -> RoundTimes:
         own = self._sums.view(self._timing_key(of_load_class))

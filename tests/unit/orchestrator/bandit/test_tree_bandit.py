@@ -48,6 +48,7 @@ class World:
         choices = []
         for _ in range(num_rounds):
             choices.append(bandit.choose())
+            bandit.release(choices[-1])
             bandit.observe(self.round(choices[-1]))
         return choices
 
@@ -177,3 +178,28 @@ def round_seconds(bandit: TreeBandit) -> dict[TreePolicy, float]:
 def test_the_rest_of_a_late_tree_says_nothing_about_whole_ones() -> None:
     verified = VerifiedTree(ARMS[-1], DraftTree((1,), (ROOT,)), (0,), 2, is_rest=True)
     assert nested_lessons(verified, ARMS) == []
+
+
+def test_sessions_that_choose_at_a_time_do_not_all_try_what_one_is_curious_about() -> None:
+    bandit = TreeBandit(ARMS, method=Method(policy=UcbTuned(3.0)))
+    EASY.run(bandit, 30)
+    together = [bandit.choose() for _ in range(64)]
+    assert len(set(together)) > 1
+    for arm in together:
+        bandit.release(arm)
+    assert bandit.choose() == together[0]
+
+
+def test_plain_rounds_make_nothing_forgotten_of_trees() -> None:
+    bandit = TreeBandit(ARMS)
+    EASY.run(bandit, 200)
+    before = rounds_that_told(bandit)
+    for _ in range(5000):
+        bandit.observe(EASY.round(NO_DRAFT))
+    assert rounds_that_told(bandit) == before
+
+
+def rounds_that_told(bandit: TreeBandit) -> dict[TreePolicy, float]:
+    return {
+        arm.brought.arm: arm.brought.num_rounds for arm in bandit.state(bandit.load_class).arms if arm.brought.depth
+    }
