@@ -222,6 +222,7 @@ class Generation:
                 draft_s=(draft.elapsed_us - waited_us) / 1e6,
                 verify_s=verdict.elapsed_us / 1e6,
                 num_sessions=verdict.num_sessions,
+                pass_nodes=verdict.pass_nodes,
             )
         )
 

@@ -51,12 +51,14 @@ class TimedRound:
     Attributes:
         policy: what the drafter was asked for.
         num_nodes, depth: of the tree that came.
+        pass_nodes: of the trees in the same pass, on average, this one among them.
         draft_s, verify_s: its shares spent waiting for the draft and for the verdict.
         num_sessions: open at the verifier, this one among them.
     """
 
     policy: TreePolicy
     num_nodes: int
+    pass_nodes: float
     depth: int
     round_s: float
     draft_s: float
@@ -64,20 +66,21 @@ class TimedRound:
     num_sessions: int
 
 
-def timing_amounts(timed: TimedRound, round_s: float) -> dict[str, float]:
+def timing_amounts(timed: TimedRound, round_s: float, arm_s: float) -> dict[str, float]:
     """What a round adds to the sums. Rounds of sessions that share passes see the same; together they count as one.
 
     Args:
         round_s: what it is taken for, see `RoundTimes.believed`.
+        arm_s: what it would have taken if all sessions did the same, see `RoundTimes.if_all_did_s`.
     """
     weight = 1 / max(1, timed.num_sessions)
-    nodes, depth = weight * timed.num_nodes, weight * timed.depth
+    nodes, depth = weight * timed.pass_nodes, weight * timed.depth
     rounds_name, seconds_name = _names(timed.policy)
     return {
         "rounds": weight,
         "nodes": nodes,
         "depth": depth,
-        "nodes*nodes": nodes * timed.num_nodes,
+        "nodes*nodes": nodes * timed.pass_nodes,
         "nodes*depth": nodes * timed.depth,
         "depth*depth": depth * timed.depth,
         "rounds*seconds": weight * round_s,
@@ -87,7 +90,7 @@ def timing_amounts(timed: TimedRound, round_s: float) -> dict[str, float]:
         "draft_seconds": weight * timed.draft_s,
         "verify_seconds": weight * timed.verify_s,
         rounds_name: weight,
-        seconds_name: weight * round_s,
+        seconds_name: weight * arm_s,
     }
 
 
@@ -140,10 +143,20 @@ class RoundTimes:
         """What a round is taken for, in seconds, and whether it was so quick that what was known must be old."""
         if self.num_rounds < _MIN_ROUNDS:
             return timed.round_s, False
-        expected_s = self.seconds(timed.num_nodes, timed.depth)
+        expected_s = self.seconds(timed.pass_nodes, timed.depth)
         is_new = self.sums.get(_names(timed.policy)[0], 0.0) < _MIN_ROUNDS
         max_s = (_MAX_FIRST_SECONDS if is_new else _MAX_SECONDS) * expected_s
         return min(timed.round_s, max_s), timed.round_s < _MIN_SECONDS * expected_s
+
+    def if_all_did_s(self, timed: TimedRound, round_s: float) -> float:
+        """What a round would have taken if all sessions in its pass had drawn as many nodes.
+
+        A pass takes as long as all its nodes together make it. Under load, a session that drafts has nearly all of that
+        paid by the others, who wait as long as it does; what pays for one alone may then slow all of them down.
+        """
+        if self.num_rounds < _MIN_ROUNDS:
+            return round_s
+        return max(_MIN_SECONDS * round_s, round_s + self._fitted[1] * (timed.num_nodes - timed.pass_nodes))
 
     def arm_seconds(self, arm: TreePolicy, num_nodes: float, depth: float) -> tuple[float, float]:
         """Expected of a round of an arm whose trees have such a size on average.

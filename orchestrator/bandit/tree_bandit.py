@@ -49,13 +49,19 @@ class Situation:
 
 @dataclass(frozen=True)
 class RoundOutcome:
-    """What a round brought and took."""
+    """What a round brought and took.
+
+    Attributes:
+        num_sessions: open at the verifier.
+        pass_nodes: nodes a session in the pass, on average; None where it was alone there.
+    """
 
     verified: VerifiedTree
     round_s: float
     draft_s: float
     verify_s: float
     num_sessions: int = 1
+    pass_nodes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -148,9 +154,11 @@ class TreeBandit:
             keep = 0.5 ** (1 / (self._method.yield_half_life * num_sessions))
             self._sums.add(self._yield_key, yield_amounts(lessons, self._below), keep=keep)
         timed, timing_key = _timed(outcome), self._timing_key(self._load_class)
-        round_s, has_changed = RoundTimes(self._sums.view(timing_key)).believed(timed)
+        times = RoundTimes(self._sums.view(timing_key))
+        round_s, has_changed = times.believed(timed)
         keep = _KEEP_WHEN_CHANGED if has_changed else 0.5 ** (1 / (self._method.timing_half_life * num_sessions))
-        self._sums.add(timing_key, timing_amounts(timed, round_s), keep=keep)
+        amounts = timing_amounts(timed, round_s, times.if_all_did_s(timed, round_s))
+        self._sums.add(timing_key, amounts, keep=keep)
 
     def charge(self, policy: TreePolicy, wait_s: float, num_sessions: int) -> None:
         """A round waited in vain for such a draft, and went on without."""
@@ -219,6 +227,7 @@ def _timed(outcome: RoundOutcome) -> TimedRound:
     return TimedRound(
         policy=verified.policy,
         num_nodes=verified.tree.num_nodes,
+        pass_nodes=verified.tree.num_nodes if outcome.pass_nodes is None else outcome.pass_nodes,
         depth=verified.tree.depth,
         round_s=outcome.round_s,
         draft_s=outcome.draft_s,

@@ -15,7 +15,7 @@ ARMS: tuple[TreePolicy, ...] = (NO_DRAFT, chain(2), chain(4), BestFirst(8, 5), T
 
 
 def timed(policy: TreePolicy, round_s: float) -> TimedRound:
-    return TimedRound(policy, policy.num_nodes, policy.depth, round_s, round_s / 4, round_s / 2, 1)
+    return TimedRound(policy, policy.num_nodes, policy.num_nodes, policy.depth, round_s, round_s / 4, round_s / 2, 1)
 
 
 def planted_s(policy: TreePolicy) -> float:
@@ -26,7 +26,7 @@ def learned(rounds: list[TimedRound]) -> RoundTimes:
     sums = LocalSums()
     for one in rounds:
         round_s, _ = RoundTimes(sums.view("key")).believed(one)
-        sums.add("key", timing_amounts(one, round_s))
+        sums.add("key", timing_amounts(one, round_s, round_s))
     return RoundTimes(sums.view("key"))
 
 
@@ -82,7 +82,7 @@ def test_a_round_that_is_far_too_quick_says_that_what_was_known_is_old() -> None
 
 
 def test_a_levels_share_is_drafting_a_level_over_verifying() -> None:
-    drafted = TimedRound(chain(4), 4, 4, round_s=0.03, draft_s=0.008, verify_s=0.02, num_sessions=1)
+    drafted = TimedRound(chain(4), 4, 4, 4, round_s=0.03, draft_s=0.008, verify_s=0.02, num_sessions=1)
     assert learned([drafted] * 3).level_share == pytest.approx(0.1)
 
 

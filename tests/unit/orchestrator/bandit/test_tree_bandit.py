@@ -203,3 +203,23 @@ def rounds_that_told(bandit: TreeBandit) -> dict[TreePolicy, float]:
     return {
         arm.brought.arm: arm.brought.num_rounds for arm in bandit.state(bandit.load_class).arms if arm.brought.depth
     }
+
+
+@pytest.mark.parametrize(("node_s", "pays"), [(0.0001, True), (0.001, False)])
+def test_what_pays_for_one_session_and_slows_the_others_down_is_not_chosen(node_s: float, pays: bool) -> None:
+    """Passes of 32 sessions, each node as dear as a token: drafting alone is nearly free, drafting together is not."""
+    bandit, rng, num_sessions = TreeBandit((chain(2),)), random.Random(0), 32
+    late = []
+    for turn in range(60):
+        arms = [bandit.choose() for _ in range(num_sessions)]
+        late += arms if turn >= 40 else []
+        pass_nodes = sum(arm.num_nodes for arm in arms) / num_sessions
+        pass_s = 0.01 + num_sessions * (0.001 + node_s * pass_nodes)
+        for arm in arms:
+            bandit.release(arm)
+            tree = drawn(arm)
+            accepted = tuple(range(tree.num_nodes))[: rng.choice((0, 1, 2))]
+            verified = VerifiedTree(arm, tree, accepted, len(accepted) + 1)
+            bandit.observe(RoundOutcome(verified, pass_s, 0.0, pass_s, num_sessions, pass_nodes))
+    assert (late.count(chain(2)) > 0.9 * len(late)) == pays
+    assert (late.count(NO_DRAFT) > 0.9 * len(late)) != pays
