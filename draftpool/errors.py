@@ -141,6 +141,12 @@ class NothingAnswers(Unavailable):
     reason = "NOTHING_ANSWERS"
 
 
+class NoSecureConnection(Unavailable):
+    """A client reached a server, and the two do not agree on TLS: whether to, or whom to believe."""
+
+    reason = "NO_SECURE_CONNECTION"
+
+
 class ConnectionLost(Unavailable):
     """A client's call was under way, and its connection to the server ended."""
 

@@ -36,9 +36,7 @@ class ServerSettings(BaseSettings):
     exit_with_parent: bool = Field(
         False, description="Stop when standard input closes, so that a starter that dies leaves no orphan."
     )
-    insecure: bool = Field(
-        False, description="Listen to other machines even without TLS, or without asking who calls."
-    )
+    insecure: bool = Field(False, description="Listen to other machines even without TLS, or without asking who calls.")
     allowed_callers: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Names that callers' certificates may carry, DNS names or SPIFFE URIs; without them, whoever has a "
@@ -71,16 +69,21 @@ class TlsSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="DRAFTPOOL_", env_ignore_empty=True, frozen=True, extra="forbid")
 
-    tls_cert_file: Path | None = Field(None, description="Own certificate, then those that lead to its authority.")
-    tls_key_file: Path | None = Field(None, description="The certificate's private key, not encrypted.")
-    tls_ca_file: Path | None = Field(None, description="Authorities that others' certificates must be signed by.")
+    tls_cert_file: Path | None = Field(
+        default=None, description="Own certificate, then those that lead to its authority."
+    )
+    tls_key_file: Path | None = Field(default=None, description="The certificate's private key, not encrypted.")
+    tls_ca_file: Path | None = Field(
+        default=None, description="Authorities that others' certificates must be signed by."
+    )
     tls_server_name: str | None = Field(
-        None,
+        default=None,
         description="Name that the certificates of servers called must carry, where it is not the host of their "
         "address: replicas that are found by IP address share one.",
     )
     tls: bool = Field(
-        False, description="Call servers over TLS even without tls_ca_file: public authorities are believed then."
+        default=False,
+        description="Call servers over TLS even without tls_ca_file: public authorities are believed then.",
     )
 
     def identity(self) -> WatchedFiles[Identity] | None:
@@ -94,8 +97,9 @@ class TlsSettings(BaseSettings):
             return None
         return paths.watched()
 
-    def for_channels(self, identity: WatchedFiles[Identity] | None) -> ChannelTls | None:
-        """How channels are opened with that identity."""
+    def for_channels(self) -> ChannelTls | None:
+        """How servers are called; None in plain text. Raises as `identity` does."""
+        identity = self.identity()
         return None if identity is None else ChannelTls(identity, self.tls_server_name)
 
 
@@ -107,9 +111,9 @@ class ClientSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="DRAFTPOOL_", env_ignore_empty=True, frozen=True, extra="forbid")
 
-    api_key: SecretStr | None = Field(None, description="The key itself.")
-    api_key_file: Path | None = Field(None, description="File with the key, instead.")
-    client_insecure: bool = Field(False, description="Send the key in plain text, even to another machine.")
+    api_key: SecretStr | None = Field(default=None, description="The key itself.")
+    api_key_file: Path | None = Field(default=None, description="File with the key, instead.")
+    client_insecure: bool = Field(default=False, description="Send the key in plain text, even to another machine.")
 
     def key(self) -> str | None:
         """The key, from the one or the other place.

@@ -78,7 +78,7 @@ class WatchedFiles(Generic[Contents]):
         raise BadParameter(f"{self._names} change all the time")
 
     def _say_once(self, problem: str) -> None:
-        """A pair of files that is being replaced one after the other is wrong for a moment; what stays wrong is said."""
+        """Once each: what is wrong is found out anew by everyone who asks."""
         if problem != self._problem:
             self._problem = problem
             log.warning("the last good contents of %s stay in use: %s", self._names, problem)

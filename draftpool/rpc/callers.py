@@ -26,7 +26,10 @@ def caller_names(context: Context) -> Sequence[str]:
 
 
 class CallerCheck(grpc.aio.ServerInterceptor):
-    """Lets only callers with one of some names in; health and reflection answer everyone who got through the handshake."""
+    """Lets only callers with one of some names in.
+
+    Health and reflection answer everyone who got through the handshake.
+    """
 
     def __init__(self, allowed: Collection[str]) -> None:
         self._allowed = frozenset(allowed)
@@ -55,7 +58,8 @@ def for_services(tls: TlsSettings, settings: ServerSettings) -> ServerSecurity:
     Raises:
         BadParameter: callers cannot be checked as the settings say, or the server would be open to other machines.
     """
-    security = certificate_security(tls.identity(), settings.allowed_callers, is_required=True)
+    identity = tls.identity()
+    security = certificate_security(identity, settings.allowed_callers, is_required=identity is not None)
     require_protection(settings.listen, security, insecure=settings.insecure)
     return security
 
@@ -63,16 +67,15 @@ def for_services(tls: TlsSettings, settings: ServerSettings) -> ServerSecurity:
 def certificate_security(
     identity: WatchedFiles[Identity] | None, allowed_callers: Sequence[str], *, is_required: bool
 ) -> ServerSecurity:
-    """With TLS, callers show certificates if that is required, and carry one of the allowed names.
+    """Where it is required, callers show certificates, and carry one of the allowed names if there are any.
 
     Raises:
-        BadParameter: there are names to check and nothing to check them by.
+        BadParameter: there is nothing to check certificates by, or no certificate to find a name in.
     """
-    requires_certificates = is_required and identity is not None
-    if allowed_callers and not requires_certificates:
+    if allowed_callers and not is_required:
         raise BadParameter("allowed callers are known by the certificates they show, and this service asks for none")
     return ServerSecurity(
         identity,
-        requires_certificates=requires_certificates,
+        requires_certificates=is_required,
         interceptors=(CallerCheck(allowed_callers),) if allowed_callers else (),
     )

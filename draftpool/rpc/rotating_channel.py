@@ -1,8 +1,8 @@
 """A secure channel that outlives its certificate.
 
 gRPC's credentials of a channel are what they were when it was made. So there is a channel for each state of the
-files: a call takes the one of now, and one of before is closed when its last call has ended. A stream that is open while
-certificates are replaced goes on, on the connection it has.
+files: a call takes the one of now, and one of before is closed when its last call has ended. A stream that is open
+while certificates are replaced goes on, on the connection it has.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 
@@ -57,20 +58,27 @@ def require_protection(listen: str, security: ServerSecurity, *, insecure: bool)
         return
     lacks = [
         *([] if security.is_encrypted else ["TLS (--tls-cert-file, --tls-key-file, --tls-ca-file)"]),
-        *([] if security.is_authenticated else ["any check of who calls (client certificates or API keys)"]),
+        *([] if security.is_authenticated else ["check of who calls (client certificates, API keys)"]),
     ]
     if lacks:
         raise BadParameter(
-            f"{listen} can be reached from other machines, and this service has not {' nor '.join(lacks)}; "
+            f"{listen} can be reached from other machines, and this service has no {' and no '.join(lacks)}; "
             "see docs/security.md, or say --insecure (DRAFTPOOL_SERVER_INSECURE=true) if something else protects it"
         )
 
 
-def server_credentials(identity: WatchedFiles[Identity], requires_certificates: bool) -> grpc.ServerCredentials:
+def add_port(server: grpc.aio.Server, listen: str, security: ServerSecurity) -> int:
+    """Let a server listen. Returns the port. Raises RuntimeError where the address cannot be bound."""
+    if security.identity is None:
+        return server.add_insecure_port(listen)
+    return server.add_secure_port(listen, _credentials(security.identity, security.requires_certificates))
+
+
+def _credentials(identity: WatchedFiles[Identity], requires_certificates: bool) -> grpc.ServerCredentials:
     """Credentials whose files are looked at again before every handshake; open connections are left alone."""
     in_use = identity.current()
 
-    def renewed() -> grpc.ServerCertificateConfiguration | None:
+    def renewed() -> Any:  # None for no change; its stubs do not know
         nonlocal in_use
         held = identity.current()
         if held is in_use:
@@ -82,4 +90,6 @@ def server_credentials(identity: WatchedFiles[Identity], requires_certificates: 
 
 
 def _configuration(held: Identity) -> grpc.ServerCertificateConfiguration:
+    if held.private_key is None or held.certificate_chain is None:
+        raise ValueError("a server has a certificate")
     return grpc.ssl_server_certificate_configuration([(held.private_key, held.certificate_chain)], held.authorities)

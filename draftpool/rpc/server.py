@@ -17,7 +17,7 @@ from draftpool.metrics import metrics_endpoint
 from draftpool.rpc.channel import MAX_MESSAGE_BYTES
 from draftpool.rpc.interceptors import MannersInterceptor
 from draftpool.rpc.open_calls import OpenCalls
-from draftpool.rpc.security import ServerSecurity, require_protection, server_credentials
+from draftpool.rpc.security import ServerSecurity, add_port, require_protection
 from draftpool.settings import ServerSettings
 
 log = logging.getLogger(__name__)
@@ -121,10 +121,7 @@ async def _bind(server: grpc.aio.Server, listen: str, security: ServerSecurity) 
     try:
         if requested_port.isdigit() and int(requested_port) > _MAX_PORT:  # gRPC would wrap it around
             raise RuntimeError(f"ports end at {_MAX_PORT}")
-        if security.identity is None:
-            port = server.add_insecure_port(listen)
-        else:
-            port = server.add_secure_port(listen, server_credentials(security.identity, security.requires_certificates))
+        port = add_port(server, listen, security)
     except RuntimeError as error:
         await server.stop(None)
         raise BadParameter(f"cannot listen on {listen}: {error}") from None
