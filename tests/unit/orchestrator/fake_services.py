@@ -259,7 +259,11 @@ def addresses_of(*services: FakeService) -> list[Discovery]:
 
 
 @asynccontextmanager
-async def fleet_of(*services: FakeVerifier | FakeDrafter, refresh_s: float = 0.05) -> AsyncIterator[Fleet]:
+async def fleet_of(
+    *services: FakeVerifier | FakeDrafter,
+    refresh_s: float = 0.05,
+    dial: Callable[[str], grpc.aio.Channel] = open_channel,
+) -> AsyncIterator[Fleet]:
     """A fleet that watches these services; whatever a test does, no stream and no task may be left at its end, and no
     exception that nobody has seen."""
     unseen: list[dict[str, Any]] = []
@@ -274,6 +278,7 @@ async def fleet_of(*services: FakeVerifier | FakeDrafter, refresh_s: float = 0.0
             drafters=addresses_of(*(service for service in services if isinstance(service, FakeDrafter))),
             refresh_s=refresh_s,
             ejection=EjectionPolicy(first_s=refresh_s),
+            dial=dial,
         )
         async with fleet.watched():
             yield fleet
@@ -285,8 +290,8 @@ async def fleet_of(*services: FakeVerifier | FakeDrafter, refresh_s: float = 0.0
             assert unseen == []
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(3):
+async def until(condition: Callable[[], bool], timeout_s: float = 3) -> None:
+    async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.01)
 
