@@ -16,7 +16,7 @@ from tests.unit.orchestrator.fake_services import LETTERS, FakeDrafter, FakeVeri
 from tests.unit.orchestrator.generating import generation, run
 
 NUM_CLIENTS = 12
-NUM_ROTATIONS = 8
+NUM_ROTATIONS = 4
 OURS = Authority()
 
 
