@@ -10,9 +10,12 @@ import pytest
 
 from draftpool.client import Client, Finish, Token
 from draftpool.errors import NotAllowed, RateLimited, Unauthenticated
+from draftpool.rpc.interceptors import MannersInterceptor
 from draftpool.rpc.security import ServerSecurity
 from draftpool.rpc.status import from_rpc_error
+from draftpool.v1 import generation_pb2, generation_pb2_grpc
 from orchestrator.api_keys import hash_of, new_key, watched_keys
+from orchestrator.client_identity import client_of
 from orchestrator.key_check import KeyCheck
 from tests.unit.orchestrator.fake_services import FakeVerifier, Fault, until
 from tests.unit.orchestrator.serving import orchestrator_of
@@ -170,3 +173,33 @@ async def test_health_and_reflection_need_no_key(keys: Keys) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as answered:
             await channel.unary_unary("/grpc.health.v1.Health/Check")(b"")
         assert answered.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+class Recorder(generation_pb2_grpc.GenerationServicer):
+    """Remembers whom each call is taken for."""
+
+    def __init__(self) -> None:
+        self.clients: list[str] = []
+
+    async def Generate(self, request, context):  # noqa: ARG002
+        self.clients.append(client_of(context))
+        yield generation_pb2.GenerateReply()
+
+    async def ListModels(self, request, context):  # noqa: ARG002
+        self.clients.append(client_of(context))
+        return generation_pb2.ListModelsReply()
+
+
+async def test_turns_go_by_the_key_s_name_whatever_the_client_says_of_itself(keys: Keys) -> None:
+    recorder = Recorder()
+    server = grpc.aio.server(interceptors=[MannersInterceptor(), KeyCheck(watched_keys(keys.path))])
+    generation_pb2_grpc.add_GenerationServicer_to_server(recorder, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    for api_key in (ALICE, BOB):
+        async with Client(f"127.0.0.1:{port}", api_key=api_key, client_id="key:carol") as client:
+            await client.list_models()
+            async for _ in client.generate("alphabet", [0]):
+                pass
+    await server.stop(None)
+    assert recorder.clients == ["key:alice", "key:alice", "key:bob", "key:bob"]
