@@ -54,17 +54,22 @@ def require_protection(listen: str, security: ServerSecurity, *, insecure: bool)
     Raises:
         BadParameter: it would.
     """
-    if insecure or is_local(listen):
-        return
-    lacks = [
-        *([] if security.is_encrypted else ["TLS (--tls-cert-file, --tls-key-file, --tls-ca-file)"]),
-        *([] if security.is_authenticated else ["check of who calls (client certificates, API keys)"]),
-    ]
-    if lacks:
+    if not insecure and (lacks := lacking_protection(listen, security)):
         raise BadParameter(
-            f"{listen} can be reached from other machines, and this service has no {' and no '.join(lacks)}; "
-            "see docs/security.md, or say --insecure (DRAFTPOOL_SERVER_INSECURE=true) if something else protects it"
+            f"{listen} can be reached from other machines, and this service has {lacks}; see docs/security.md, or say "
+            "--insecure (DRAFTPOOL_SERVER_INSECURE=true) if something else protects it"
         )
+
+
+def lacking_protection(listen: str, security: ServerSecurity) -> str:
+    """What a server lacks at that address, for a sentence; empty where it lacks nothing."""
+    if is_local(listen):
+        return ""
+    lacks = [
+        *([] if security.is_encrypted else ["no TLS (--tls-cert-file, --tls-key-file, --tls-ca-file)"]),
+        *([] if security.is_authenticated else ["no check of who calls (client certificates, API keys)"]),
+    ]
+    return " and ".join(lacks)
 
 
 def add_port(server: grpc.aio.Server, listen: str, security: ServerSecurity) -> int:

@@ -17,7 +17,7 @@ from draftpool.metrics import metrics_endpoint
 from draftpool.rpc.channel import MAX_MESSAGE_BYTES
 from draftpool.rpc.interceptors import MannersInterceptor
 from draftpool.rpc.open_calls import OpenCalls
-from draftpool.rpc.security import ServerSecurity, add_port, require_protection
+from draftpool.rpc.security import ServerSecurity, add_port, lacking_protection, require_protection
 from draftpool.settings import ServerSettings
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,8 @@ async def serve(
         BadParameter: the address cannot be bound, or is open to other machines without protection.
     """
     require_protection(settings.listen, security, insecure=settings.insecure)
+    if lacks := lacking_protection(settings.listen, security):
+        log.warning("%s can be reached from other machines and has, as told, %s", settings.listen, lacks)
     calls = OpenCalls()
     server = grpc.aio.server(
         interceptors=[MannersInterceptor(calls), *security.interceptors],

@@ -91,3 +91,9 @@ async def test_calls_past_a_connection_s_limit_wait_in_the_caller() -> None:
         assert not done
         stream.cancel()
         assert await waiting == "echo"
+
+
+async def test_a_server_that_is_told_to_be_open_is_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    async with served(listen="0.0.0.0:0", insecure=True) as address, open_channel(address) as channel:
+        assert await describe(channel) == "echo"
+    assert "0.0.0.0:0 can be reached from other machines and has, as told, no TLS" in caplog.text
