@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
 import grpc
 
 from draftpool.errors import DraftpoolError, UnknownModel
+from draftpool.rpc.channel import open_channel
 from draftpool.rpc.status import from_rpc_error
 from draftpool.v1 import drafter_pb2, verifier_pb2
 from draftpool.wire import vocabulary_to_wire
@@ -42,18 +43,20 @@ class Fleet:
         drafters: Sequence[Discovery],
         refresh_s: float,
         ejection: EjectionPolicy,
+        dial: Callable[[str], grpc.aio.Channel] = open_channel,
     ) -> None:
+        """`dial` opens the channels to replicas."""
         self.targets: dict[str, Target] = {}
         self._verifiers = Roster(
             verifiers,
-            replica_at=partial(VerifierReplica, ejection=ejection),
+            replica_at=partial(VerifierReplica, ejection=ejection, dial=dial),
             visit=self._visit_verifier,
             let_go=self._let_verifier_go,
             refresh_s=refresh_s,
         )
         self._drafters = Roster(
             drafters,
-            replica_at=partial(DrafterReplica, ejection=ejection),
+            replica_at=partial(DrafterReplica, ejection=ejection, dial=dial),
             visit=self._visit_drafter,
             let_go=lambda _: None,
             refresh_s=refresh_s,

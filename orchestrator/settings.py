@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
@@ -126,11 +127,21 @@ class OrchestratorSettings(BaseSettings):
         gt=0,
         description="Rounds of a session until what is known of times has half its weight; `inf` for ever.",
     )
+    api_keys_file: Path | None = Field(
+        None, description="TOML file of the API keys that clients must show; `draftpool keys new` makes one."
+    )
+    public_cert_file: Path | None = Field(
+        None, description="Certificate that clients see, where it is not the one that other services see."
+    )
+    public_key_file: Path | None = Field(None, description="Its private key.")
+    require_client_certificates: bool = Field(
+        False, description="Clients must show a certificate of tls_ca_file, besides an API key where there are any."
+    )
     redis_url: SecretStr | None = Field(
         None,
         description="Redis that shares what is learned with other orchestrators; without it each learns alone. "
-        "redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://; better given by the environment, "
-        "which does not show in the list of processes.",
+        "redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://; it may hold a password, so only the "
+        "environment can give it.",
     )
     redis_flush_interval_s: float = Field(
         0.75, gt=0, description="Between two exchanges with Redis, in seconds, give or take a quarter."
