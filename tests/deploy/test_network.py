@@ -36,8 +36,11 @@ def _has_port(rule: Object, port: int) -> bool:
 
 def _takes_in(peers: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> bool:
     """Whether a pod of the same namespace is among the peers."""
-    return any("namespaceSelector" not in peer and matches(peer["podSelector"], labels) for peer in peers
-               if "podSelector" in peer)
+    return any(
+        "namespaceSelector" not in peer and matches(peer["podSelector"], labels)
+        for peer in peers
+        if "podSelector" in peer
+    )
 
 
 def may_talk(manifests: Manifests, caller: Pod, called: Pod, port: int) -> bool:

@@ -6,7 +6,16 @@ import re
 
 from tests.deploy.chart import Manifests, render, values_of
 
-RESTRICTED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+RESTRICTED_VOLUMES = {
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+}
 
 
 def test_nobody_is_root(manifests: Manifests) -> None:
@@ -77,7 +86,9 @@ def test_a_start_may_take_as_long_as_is_said() -> None:
     assert 1801 <= probe["failureThreshold"] * probe["periodSeconds"] < 1801 + probe["periodSeconds"]
 
 
-def test_kubernetes_asks_by_itself_and_the_image_does_where_tls_is_on(defaults: Manifests, production: Manifests) -> None:
+def test_kubernetes_asks_by_itself_and_the_image_does_where_tls_is_on(
+    defaults: Manifests, production: Manifests
+) -> None:
     for pod in defaults.pods:
         if pod.component in ("drafter", "verifier", "orchestrator"):
             assert pod.containers[-1]["readinessProbe"]["grpc"] == {"port": pod.ports["grpc"]}

@@ -49,7 +49,7 @@ REFUSALS = {
     ),
     "an embedded model that there is not": (
         "targets: [{name: a, model: {id: Qwen/Qwen3-8B}}]",
-        "no embedded model is called \"Qwen/Qwen3-8B\"; for a model from elsewhere set source to hub or volume",
+        'no embedded model is called "Qwen/Qwen3-8B"; for a model from elsewhere set source to hub or volume',
     ),
     "a hub id without an owner": (
         "targets: [{name: a, model: {source: hub, id: llama}}]",

@@ -18,7 +18,7 @@ OF_OTHER_PROJECTS = {"PodMonitor", "PrometheusRule", "ScaledObject", "GRPCRoute"
 WARNING = 2  # Helm's severities: 1 is a remark
 
 
-@pytest.mark.parametrize("name", ("defaults", *EXAMPLES))
+@pytest.mark.parametrize("name", ["defaults", *EXAMPLES])
 def test_helm_lint_finds_nothing(name: str) -> None:
     report = helm_python.lint(CHART, dict(example(name)), strict=True)
 
@@ -26,7 +26,7 @@ def test_helm_lint_finds_nothing(name: str) -> None:
     assert [message for message in report["messages"] if message["severity"] >= WARNING] == []
 
 
-@pytest.mark.parametrize("version", (OLDEST, NEWEST))
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
 def test_kubernetes_takes_every_object(manifests: Manifests, version: str) -> None:
     checked = [found for found in manifests.objects if found["kind"] not in OF_OTHER_PROJECTS]
 
@@ -93,8 +93,9 @@ def test_what_a_target_does_not_say_it_has_from_verifier_and_nobody_else_has_wha
         deployment = manifests.named("Deployment", f"demo-draftpool-verifier-{name}")
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         told = environment(container)
-        seen[name] = deployment["spec"]["replicas"], *(
-            told[f"DRAFTPOOL_VERIFIER_{setting}"] for setting in ("MAX_SESSIONS", "MAX_IDLE_S")
+        seen[name] = (
+            deployment["spec"]["replicas"],
+            *(told[f"DRAFTPOOL_VERIFIER_{setting}"] for setting in ("MAX_SESSIONS", "MAX_IDLE_S")),
         )
     assert seen == {"plain": (3, "8", "2"), "other": (5, "9", "2")}
 
@@ -115,7 +116,11 @@ def test_numbers_reach_the_service_as_they_were_written() -> None:
 
 def test_the_notes_say_what_to_type_next() -> None:
     notes = next(text for path, text in rendered_files({}).items() if path.endswith("NOTES.txt"))
-    for command in ("helm -n models test demo", "port-forward service/demo-draftpool-orchestrator", "draftpool generate"):
+    for command in (
+        "helm -n models test demo",
+        "port-forward service/demo-draftpool-orchestrator",
+        "draftpool generate",
+    ):
         assert command in notes
 
 
@@ -136,7 +141,7 @@ def test_what_not_every_cluster_has_comes_only_when_asked_for(defaults: Manifest
     assert len(render(values_of(values)).of_kind(kind)) == 1
 
 
-@pytest.mark.parametrize("mode", ("hpa", "keda"))
+@pytest.mark.parametrize("mode", ["hpa", "keda"])
 def test_an_autoscaler_has_the_number_of_replicas_to_itself(mode: str) -> None:
     triggers: list[Any] = [{"type": "cpu", "metadata": {"value": "60"}}]
     manifests = render({"drafter": {"autoscaling": {"mode": mode, "triggers": triggers}}})

@@ -19,12 +19,12 @@ from pydantic_settings import BaseSettings
 from torch.distributed.run import get_args_parser as torchrun_parser
 
 from deploy.helm.write_settings_schema import SCHEMA, SET_BY_THE_CHART, as_text, settings_definitions, with_settings
+from drafter_service.settings import DrafterSettings
 from draftpool.cli.app import build_app
 from draftpool.cli.options import settings_from
 from draftpool.cli.serve import ROLES
 from draftpool.embedded import EMBEDDED_MODELS
 from draftpool.settings import ServerSettings
-from drafter_service.settings import DrafterSettings
 from orchestrator.settings import OrchestratorSettings
 from tests.deploy.chart import CHART, Manifests, Object, Pod, environment, render, values_of
 from verifier_service.settings import VerifierSettings

@@ -35,8 +35,9 @@
     {{- end }}
     - --local-dir=/models/{{ include "draftpool.downloadFolder" .pool.model }}
   env:
+    # What the download keeps for itself may be large too, so it is where the models are.
     - name: HF_HOME
-      value: /tmp/huggingface
+      value: /models/.cache
     {{- with .root.Values.hub.endpoint }}
     - name: HF_ENDPOINT
       value: {{ . | quote }}
