@@ -115,6 +115,18 @@ class Draining(Unavailable):
     reason = "DRAINING"
 
 
+class NothingAnswers(Unavailable):
+    """A client could reach no server at its address."""
+
+    reason = "NOTHING_ANSWERS"
+
+
+class ConnectionLost(Unavailable):
+    """A client's call was under way, and its connection to the server ended."""
+
+    reason = "CONNECTION_LOST"
+
+
 class DeadlineExceeded(DraftpoolError):
     """The caller's deadline passed."""
 
@@ -140,3 +152,9 @@ class InternalError(DraftpoolError):
     """A bug. The details are in the server's log, under the request id."""
 
     reason = "INTERNAL"
+
+
+class BrokenReply(InternalError):
+    """A service answered what is no reply, or none to what it was asked."""
+
+    reason = "BROKEN_REPLY"

@@ -89,6 +89,24 @@ class DraftTree:
             parent = node
         return tuple(nodes)
 
+    def after(self, token_ids: Sequence[int]) -> DraftTree:
+        """What is left of this tree once `token_ids` are committed: the nodes below the one that they lead to.
+
+        Empty where the tokens leave the tree or end at a leaf. Nodes keep their order.
+        """
+        path = self.walk(token_ids)
+        if len(path) < len(token_ids):
+            return EMPTY_TREE
+        places = {path[-1] if path else ROOT: ROOT}  # of what is kept, and the root, in the new tree
+        kept: list[int] = []
+        for node, parent in enumerate(self.parents):
+            if parent in places:
+                places[node] = len(kept)
+                kept.append(node)
+        return DraftTree(
+            tuple(self.token_ids[node] for node in kept), tuple(places[self.parents[node]] for node in kept)
+        )
+
     def ancestors(self, node: int) -> tuple[int, ...]:
         """The path from the first level down to `node`, `node` included."""
         path: list[int] = []

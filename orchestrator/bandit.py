@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from math import log, sqrt
 
 from draftpool.tree import NO_DRAFT
-from draftpool.tree_policy import TreePolicy
+from draftpool.tree_policy import BestFirst, TreePolicy
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class TreeBandit:
 
 
 class BanditRegistry:
-    """One bandit for each situation in which another shape may pay: the target, and greedy or sampled."""
+    """One bandit for each situation in which another shape may pay: the target, and how its tokens are chosen."""
 
     def __init__(self, arms: Sequence[TreePolicy], pricing: Pricing, exploration: float) -> None:
         self._arms = arms
@@ -143,10 +143,18 @@ class BanditRegistry:
         self._exploration = exploration
         self._bandits: dict[tuple[str, str], TreeBandit] = {}
 
-    def bandit(self, target: str, sampling_class: str, max_tree_nodes: int) -> TreeBandit:
-        """The situation's bandit; a new one has the arms that the target's verifiers take."""
+    def bandit(self, target: str, sampling_class: str, max_tree_nodes: int, *, only_fixed: bool = False) -> TreeBandit:
+        """The situation's bandit; a new one has the arms that the target's verifiers take.
+
+        Args:
+            only_fixed: leave best-first trees out, which the rejection rule cannot have.
+        """
         key = (target, sampling_class)
         if key not in self._bandits:
-            arms = [arm for arm in self._arms if arm.num_nodes <= max_tree_nodes]
+            arms = [
+                arm
+                for arm in self._arms
+                if arm.num_nodes <= max_tree_nodes and not (only_fixed and isinstance(arm, BestFirst))
+            ]
             self._bandits[key] = TreeBandit(arms, self._pricing, self._exploration)
         return self._bandits[key]

@@ -1,35 +1,33 @@
-"""A request's drafts: from whichever drafter answers, and none when none does. Never an error."""
+"""A request's drafts: from whichever drafter answers in time, and none where none does. Never an error.
+
+A round waits for its draft no longer than verifying without one would take. What comes later is not lost: the part of
+a late tree that still follows the committed tokens is the next round's draft, and costs that round nothing.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from draftpool.errors import (
-    ContextLost,
-    DraftpoolError,
-    MalformedTree,
-    NoCapacity,
-    Unavailable,
-    UnknownVocabulary,
-)
+from draftpool.errors import BrokenReply, DraftpoolError, Unavailable, UnknownVocabulary
 from draftpool.sampling import SamplingParams
 from draftpool.tree import EMPTY_TREE, DraftTree
 from draftpool.tree_policy import TreePolicy
-from draftpool.v1 import drafter_pb2
-from draftpool.wire import policy_to_wire, sampling_to_wire, tree_from_wire
+from orchestrator.draft_session import DraftSession, Drawn
+from orchestrator.drafter_pauses import DrafterPauses
 from orchestrator.fleet import Fleet, Target
-from orchestrator.model_stream import ModelStream
+from orchestrator.patience import DraftPatience
 from orchestrator.replicas import DrafterReplica, choose_replica
+from orchestrator.sparse_laws import SparseLaws
 
 log = logging.getLogger(__name__)
 
 _MAX_ATTEMPTS = 3
-_FIRST_PAUSE_S = 1.0
-_MAX_PAUSE_S = 16.0
+_MAX_LATE = 2
+"""After so many drafts in a row that came late, the drafter is asked and not waited for, until one would have been in
+time."""
 
 
 @dataclass(frozen=True)
@@ -38,116 +36,146 @@ class Draft:
 
     Attributes:
         draft_us: queueing and drafting, as the drafter reports them.
-        elapsed_us: until the reply was here.
+        elapsed_us: what the round waited for it, in vain or not.
         opened_session: whether the drafter had to take in the whole context first.
+        policy: what was asked for, to whose account the round goes; None where nothing was asked, or nobody answered.
+        was_hedged: asked for and not there in time.
+        is_late: the rest of a tree that an earlier round did not wait for; nothing was asked in this one.
+        num_lost: drafters lost on the way.
+        laws: for the rejection rule, what the nodes were drawn from; None where none were.
     """
 
     tree: DraftTree = EMPTY_TREE
     draft_us: int = 0
     elapsed_us: int = 0
     opened_session: bool = False
+    policy: TreePolicy | None = None
+    was_hedged: bool = False
+    is_late: bool = False
+    num_lost: int = 0
+    laws: SparseLaws | None = None
 
 
 class DraftSource:
-    """The drafter's side of one request."""
+    """The drafter's side of one request.
 
-    def __init__(self, fleet: Fleet, target: Target, params: SamplingParams, *, timeout_s: float) -> None:
+    Args:
+        is_rejection: whether nodes are drawn for the rejection rule.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        target: Target,
+        params: SamplingParams,
+        *,
+        patience: DraftPatience | None = None,
+        is_rejection: bool = False,
+    ) -> None:
         self._fleet = fleet
         self._target = target
         self._params = params
-        self._timeout_s = timeout_s
-        self._drafter: DrafterReplica | None = None
-        self._stream: ModelStream[drafter_pb2.DraftReply] | None = None
-        self._paused_until = 0.0
-        self._pause_s = _FIRST_PAUSE_S
-
-    @property
-    def _max_tree_nodes(self) -> int:
-        """What the drafter in use and the target's verifiers both take."""
-        described = self._drafter.description if self._drafter is not None else None
-        limit = self._target.description.max_tree_nodes
-        return limit if described is None else min(limit, described.max_tree_nodes)
+        self._patience = patience or DraftPatience()
+        self._is_rejection = is_rejection
+        self._session: DraftSession | None = None
+        self._pauses: DrafterPauses[DrafterReplica] = DrafterPauses()
+        self._asked: TreePolicy | None = None
+        self._num_late = 0
 
     @property
     def is_available(self) -> bool:
-        """Whether asking for a draft makes sense now."""
-        return time.monotonic() >= self._paused_until and any(drafter.is_up for drafter in self._fleet.drafters)
+        """Whether asking for a draft makes sense now. A drafter that drains goes on with the sessions it has."""
+        if self._session is not None:
+            return not self._session.is_busy
+        return bool(self._candidates())
 
     async def draft(self, token_ids: Sequence[int], shape: TreePolicy) -> Draft:
-        """A tree after `token_ids`, of at most that shape; the empty tree where no drafter delivers.
+        """A tree after `token_ids`, of at most that shape, or what is left of one that came late; else the empty tree.
 
         The drafter is not asked for the empty shape; it catches up with what was committed meanwhile when it is
         asked next, because every message carries all tokens since the last one.
         """
         if shape.depth == 0 or not self.is_available:
             return Draft()
-        for _ in range(_MAX_ATTEMPTS):
+        start_s = time.monotonic()
+        for num_lost in range(_MAX_ATTEMPTS):
             try:
-                async with asyncio.timeout(self._timeout_s):
-                    return await self._ask(token_ids, shape)
-            except (UnknownVocabulary, ContextLost) as error:  # restarted or evicted: open again at once
-                self._drop(error)
-            except (Unavailable, NoCapacity) as error:  # another one may do
-                self._lose(error)
-            except TimeoutError:
-                self._lose(Unavailable(f"no draft within {self._timeout_s:g} s"))
-                break
+                draft = await self._attempt(token_ids, shape, start_s)
             except DraftpoolError as error:
-                self._drop(error)
-                break
-            if not any(drafter.is_up for drafter in self._fleet.drafters):
-                break
-        self._pause()
-        return Draft()
+                self._lose(error)
+            else:
+                elapsed_us = 0 if draft.is_late else int(1e6 * (time.monotonic() - start_s))
+                return replace(draft, elapsed_us=elapsed_us, num_lost=num_lost)
+            if not self._candidates():
+                return Draft(num_lost=num_lost + 1)
+        return Draft(num_lost=_MAX_ATTEMPTS)
 
     def close(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
+        """End the session and whatever is under way; asked again, it opens another one."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
 
-    async def _ask(self, token_ids: Sequence[int], shape: TreePolicy) -> Draft:
-        stream = self._stream or await self._open()
-        is_new = stream.is_new
-        shape = shape.within(self._max_tree_nodes)
-        message = drafter_pb2.DraftRequest(committed_token_ids=stream.unsent(token_ids), policy=policy_to_wire(shape))
-        if is_new:
-            message.session.vocabulary_fingerprint = self._target.vocabulary.fingerprint
-            message.session.sampling.CopyFrom(sampling_to_wire(self._params))
-        reply, elapsed_us = await stream.exchange(message, num_tokens=len(token_ids))
-        tree = tree_from_wire(reply.tree)
-        self._check(tree, shape)
-        self._pause_s = _FIRST_PAUSE_S
-        busy_us = min(elapsed_us, reply.timings.queue_us + reply.timings.draft_us)  # clocks differ
-        return Draft(tree, busy_us, elapsed_us, is_new)
+    async def _attempt(self, token_ids: Sequence[int], shape: TreePolicy, start_s: float) -> Draft:
+        """What one drafter brings in what is left of the round's wait. Raises DraftpoolError when it is of no use."""
+        if self._session is None:
+            self._session = self._open()
+        if self._session.has_exchange:
+            late = self._take(self._session)
+            rest = late.tree.after(token_ids[late.num_tokens :])
+            if rest.num_nodes and not self._is_rejection:  # whose walk has to know what a whole tree was drawn from
+                return Draft(rest, opened_session=late.opened_session, policy=self._asked, is_late=True)
+        is_new, wait_s = self._session.is_new, self._wait_s()
+        self._asked = shape
+        self._session.ask(token_ids, shape.within(self._max_tree_nodes(self._session.drafter)))
+        if not await self._session.waited(start_s + wait_s - time.monotonic()):
+            self._num_late += not is_new
+            return Draft(opened_session=is_new, policy=shape, was_hedged=True)
+        drawn = self._take(self._session)
+        return Draft(drawn.tree, drawn.draft_us, opened_session=is_new, policy=shape, laws=drawn.laws)
 
-    def _check(self, tree: DraftTree, shape: TreePolicy) -> None:
-        """A drafter that draws what was not asked for must not spoil the request. Raises MalformedTree."""
-        if tree.num_nodes > shape.num_nodes or tree.depth > shape.depth:
-            raise MalformedTree(f"asked for {shape}, drew {tree.num_nodes} nodes of depth {tree.depth}")
-        if max(tree.token_ids, default=0) >= len(self._target.vocabulary):
-            raise MalformedTree(f"drew token {max(tree.token_ids)}, which {self._target.name} does not have")
+    def _take(self, session: DraftSession) -> Drawn:
+        drawn = session.take()
+        self._pauses.succeed(session.drafter)
+        if drawn.elapsed_us <= 1e6 * self._worth_s:
+            self._num_late = 0
+        return drawn
 
-    async def _open(self) -> ModelStream[drafter_pb2.DraftReply]:
-        self._drafter = choose_replica(self._fleet.drafters)
-        if self._target.vocabulary.fingerprint not in self._drafter.shared_vocabulary:
-            await self._fleet.register(self._drafter, self._target)
-        self._stream = ModelStream(self._drafter, self._drafter.stub.Draft, timeout_s=None)
-        return self._stream
+    @property
+    def _worth_s(self) -> float:
+        """How long a draft is worth waiting for."""
+        return max(self._patience.least_wait_s, self._target.plain_round.plain_round_s or 0.0)
 
-    def _drop(self, error: DraftpoolError) -> None:
-        log.warning("draft lost: %s", error.message)
-        if self._drafter is not None and isinstance(error, UnknownVocabulary):
-            self._drafter.shared_vocabulary.pop(self._target.vocabulary.fingerprint, None)
-        if self._stream is not None:
-            self._stream.close()
-        self._stream = self._drafter = None
+    def _wait_s(self) -> float:
+        """How long this round waits for its draft."""
+        if self._asked is None:
+            return self._patience.first_wait_s
+        return 0.0 if self._num_late >= _MAX_LATE else self._worth_s
+
+    def _max_tree_nodes(self, drafter: DrafterReplica) -> int:
+        """What the drafter and the target's verifiers both take."""
+        limit = self._target.description.max_tree_nodes
+        return limit if drafter.description is None else min(limit, drafter.description.max_tree_nodes)
+
+    def _candidates(self) -> list[DrafterReplica]:
+        now_s = time.monotonic()
+        return [drafter for drafter in self._fleet.drafters if drafter.is_up and self._pauses.is_over(drafter, now_s)]
+
+    def _open(self) -> DraftSession:
+        drafter = choose_replica(self._candidates())
+        return DraftSession(
+            self._fleet, self._target, drafter, self._params, self._patience, is_rejection=self._is_rejection
+        )
 
     def _lose(self, error: DraftpoolError) -> None:
-        """Drop the stream; a replica that is not merely full is out until it has described itself again."""
-        if self._drafter is not None and not isinstance(error, NoCapacity):
-            self._drafter.is_up = False
-        self._drop(error)
-
-    def _pause(self) -> None:
-        """Decode plainly for a while, longer after each failure."""
-        self._paused_until = time.monotonic() + self._pause_s
-        self._pause_s = min(2 * self._pause_s, _MAX_PAUSE_S)
+        """Leave the drafter; one that is of no use to anybody is out until it has described itself again."""
+        log.warning("draft lost: %s", error.message)
+        session, self._session = self._session, None
+        if session is None:
+            return
+        session.close()
+        self._pauses.fail(session.drafter, error, time.monotonic())
+        if isinstance(error, UnknownVocabulary):
+            session.drafter.shared_vocabulary.pop(self._target.vocabulary.fingerprint, None)
+        if isinstance(error, Unavailable | BrokenReply):
+            session.drafter.report_failure(error.message)

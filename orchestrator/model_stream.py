@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 
-from draftpool.errors import DraftpoolError, InternalError, Unavailable
+from draftpool.errors import BrokenReply, DraftpoolError, Unavailable
 from draftpool.rpc.interceptors import REQUEST_ID_KEY, request_id
 from draftpool.rpc.status import from_rpc_error
 from orchestrator.replicas import Replica
@@ -62,18 +62,25 @@ class ModelStream(Generic[ReplyT]):
             if reply is grpc.aio.EOF:
                 raise self._ended()
             if reply is None:  # grpc's way to say that the bytes could not be parsed
-                raise InternalError(f"{self.replica.address} answered what is no reply")
+                raise BrokenReply(f"{self.replica.address} answered what is no reply")
         except grpc.aio.AioRpcError as error:
             self.close()
-            raise from_rpc_error(error) from None
+            raise self._error(error) from None
         except asyncio.InvalidStateError:  # written after the service had ended the call: it has said why
             self.close()
             raise await self._ending() from None
+        except asyncio.CancelledError:
+            was_open = self._is_open
+            self.close()
+            if was_open and not _is_being_cancelled():  # the channel was closed, and its calls with it
+                raise self._ended() from None
+            raise
         except BaseException:
             self.close()
             raise
         self.num_sent = num_tokens
-        self.replica.num_waiting = reply.load.num_waiting
+        self.replica.report_success()
+        self.replica.report_load(reply.load)
         return reply, (time.perf_counter_ns() - start) // 1000
 
     def close(self) -> None:
@@ -83,6 +90,15 @@ class ModelStream(Generic[ReplyT]):
             self.replica.num_streams -= 1
             self._call.cancel()
 
+    def _error(self, error: grpc.aio.AioRpcError) -> DraftpoolError:
+        """What the service said, or that the stream broke.
+
+        Of one that ends while something is being written the transport says INTERNAL or UNKNOWN; a service never says
+        so without details.
+        """
+        is_transports = error.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
+        return self._ended() if is_transports and not error.trailing_metadata() else from_rpc_error(error)
+
     def _ended(self) -> Unavailable:
         return Unavailable(f"{self.replica.address} ended the session")
 
@@ -91,4 +107,9 @@ class ModelStream(Generic[ReplyT]):
         if code is grpc.StatusCode.OK:
             return self._ended()
         trailing = await self._call.trailing_metadata()
-        return from_rpc_error(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details))
+        return self._error(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details))
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -7,11 +7,15 @@ from collections.abc import Callable
 from draftpool.rpc import server as rpc_server
 from draftpool.settings import ServerSettings
 from draftpool.v1 import generation_pb2_grpc
+from orchestrator import metrics
 from orchestrator.admission import Admission
 from orchestrator.bandit import BanditRegistry, measured_cost, paper_cost
+from orchestrator.discovery import sources_of
+from orchestrator.ejection import EjectionPolicy
 from orchestrator.fleet import Fleet
 from orchestrator.servicer import GenerationServicer
 from orchestrator.settings import DEFAULT_ARMS, OrchestratorSettings
+from orchestrator.sharing.store import open_sums
 
 _PRICINGS = {"measured": measured_cost, "paper": paper_cost}
 
@@ -23,13 +27,27 @@ async def serve(
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve `draftpool.v1.Generation` until asked to stop. Raises BadParameter when the address cannot be bound."""
-    fleet = Fleet(verifiers=settings.verifiers, drafters=settings.drafters, refresh_s=settings.refresh_s)
-    admission = Admission(max_running=settings.max_requests, max_waiting=settings.max_queued_requests)
+    fleet = _fleet(settings)
+    metrics.watch_pools(fleet)
+    admission = Admission(
+        max_running=settings.max_requests,
+        max_waiting=settings.max_queued_requests,
+        lift_s=settings.priority_lift_s,
+    )
     bandits = BanditRegistry(DEFAULT_ARMS, _PRICINGS[settings.reward], settings.exploration)
     servicer = GenerationServicer(fleet, bandits, admission, settings)
     service = rpc_server.Service(
         "draftpool.v1.Generation",
         lambda server: generation_pb2_grpc.add_GenerationServicer_to_server(servicer, server),
     )
-    async with fleet.watched():
+    async with open_sums(settings), fleet.watched():
         await rpc_server.serve([service], server_settings, on_ready=on_ready)
+
+
+def _fleet(settings: OrchestratorSettings) -> Fleet:
+    return Fleet(
+        verifiers=sources_of(settings.verifiers, dns_refresh_s=settings.dns_refresh_s),
+        drafters=sources_of(settings.drafters, dns_refresh_s=settings.dns_refresh_s),
+        refresh_s=settings.refresh_s,
+        ejection=EjectionPolicy(settings.ejection_s, settings.max_ejection_s, settings.max_ejected_share),
+    )

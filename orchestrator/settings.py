@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from draftpool.errors import BadParameter
 from draftpool.tree import NO_DRAFT, TreeShape, chain
 from draftpool.tree_policy import BestFirst, TreePolicy
+from orchestrator.discovery import sources_of
+from orchestrator.patience import DraftPatience, VerifyPatience
+from orchestrator.sharing.address import parse_redis_url
 
 DEFAULT_ARMS: tuple[TreePolicy, ...] = (
     NO_DRAFT,
@@ -28,32 +32,116 @@ DEFAULT_ARMS: tuple[TreePolicy, ...] = (
 class OrchestratorSettings(BaseSettings):
     """Where the model services are, and how much is taken on."""
 
-    model_config = SettingsConfigDict(env_prefix="DRAFTPOOL_ORCHESTRATOR_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="DRAFTPOOL_ORCHESTRATOR_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     verifiers: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Addresses of verifier replicas, of any targets; each tells what it serves."
+        (),
+        description="Addresses of verifier replicas, of any targets; each tells what it serves. host:port is one "
+        "replica, dns:///host:port is one at each address of the name, looked up again and again.",
     )
     drafters: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Addresses of drafter replicas; none means decoding without drafts."
+        (), description="Addresses of drafter replicas, as for verifiers; none means decoding without drafts."
     )
     max_requests: int = Field(64, ge=1, description="Requests generating at the same time.")
     max_queued_requests: int = Field(256, ge=0, description="Requests waiting for their turn; more are refused.")
+    priority_lift_s: float = Field(
+        10.0, gt=0, description="A waiting request climbs one priority class for every so many seconds."
+    )
+    slow_reader_s: float = Field(
+        10.0,
+        gt=0,
+        description="How long a reply may wait for the client to read; then the request gives its place and sessions "
+        "back until it does, in seconds.",
+    )
+    draft_least_wait_s: float = Field(
+        0.005,
+        ge=0,
+        description="A round waits for its draft as long as verifying without one takes, and at least this long, in "
+        "seconds; then it goes on without.",
+    )
     draft_timeout_s: float = Field(
-        5.0, gt=0, description="Longest wait for one draft, in seconds; after it the round goes on without."
+        5.0,
+        gt=0,
+        description="After how many seconds without a reply a drafter is given up. No round waits that long for it.",
+    )
+    stall_s: float = Field(
+        0.5,
+        gt=0,
+        description="A model service that has not replied for so many seconds is asked for its health again and again; "
+        "without an answer within as many it is taken to be lost.",
+    )
+    recovery_s: float = Field(
+        30.0,
+        gt=0,
+        description="How many seconds a request without any verifier waits for one, before it fails.",
     )
     refresh_s: float = Field(
         1.0,
         gt=0,
-        description="How often replicas that do not answer, or are not known yet, are asked again, in seconds.",
+        description="The longest until a replica that did not answer is asked again, in seconds.",
+    )
+    dns_refresh_s: float = Field(5.0, gt=0, description="How often the names among the addresses are looked up.")
+    ejection_s: float = Field(
+        1.0,
+        gt=0,
+        description="How long a replica gets no requests after one of its failed, in seconds; it doubles with each "
+        "further failure.",
+    )
+    max_ejection_s: float = Field(30.0, gt=0, description="The longest that failures keep a replica out, in seconds.")
+    max_ejected_share: float = Field(
+        0.5, ge=0, le=1, description="The share of a pool that failures may keep out at once; never all that is left."
     )
     reward: Literal["measured", "paper"] = Field(
         "measured",
         description="What the bandit maximises: measured time a token, or the formula of arXiv:2506.01206.",
     )
     exploration: float = Field(0.15, ge=0, description="Weight of UCB1's confidence term, in units of the reward.")
+    redis_url: SecretStr | None = Field(
+        None,
+        description="Redis that shares what is learned with other orchestrators; without it each learns alone. "
+        "redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://; better given by the environment, "
+        "which does not show in the list of processes.",
+    )
+    redis_flush_interval_s: float = Field(
+        0.75, gt=0, description="Between two exchanges with Redis, in seconds, give or take a quarter."
+    )
+    redis_lifetime_days: float = Field(
+        30.0, gt=0, description="After which Redis drops what is known of a target that nobody asks for, in days."
+    )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_url(cls, value: SecretStr | None) -> SecretStr | None:
+        """A URL that cannot be understood is an error at start. An empty one is none."""
+        if value is None or not value.get_secret_value():
+            return None
+        try:
+            parse_redis_url(value.get_secret_value())
+        except BadParameter as error:
+            raise ValueError(error.message) from None
+        return value
+
+    @property
+    def draft_patience(self) -> DraftPatience:
+        return DraftPatience(least_wait_s=self.draft_least_wait_s, stall_s=self.stall_s, timeout_s=self.draft_timeout_s)
+
+    @property
+    def verify_patience(self) -> VerifyPatience:
+        return VerifyPatience(self.stall_s, self.recovery_s)
 
     @field_validator("verifiers", "drafters", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         """Environment variables hold addresses with commas between them."""
         return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+
+    @field_validator("verifiers", "drafters")
+    @classmethod
+    def _check(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            sources_of(entries, dns_refresh_s=1.0)
+        except BadParameter as error:
+            raise ValueError(error.message) from None
+        return entries

@@ -234,4 +234,4 @@ class TargetEngine:
 
 
 def _question(job: VerifyJob) -> Question:
-    return Question(job.session.chooser, job.session.token_ids, job.tree, job.want_logprobs)
+    return Question(job.session.chooser, job.session.token_ids, job.tree, job.want_logprobs, job.support)

@@ -10,6 +10,7 @@ from draftpool.engine_thread import Job
 from draftpool.tree import EMPTY_TREE, DraftTree
 from verifier_service.choosing import Choice
 from verifier_service.session import Session
+from verifier_service.support import Support
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class VerifyJob(Job[Verdict]):
     """Advance one session by committed tokens, then score a tree.
 
     Attributes:
+        support: for the rejection rule: what the target's law is wanted on, row by row; None for the coupled rule.
         expires_at: by the engine's clock; a job whose session is not admitted by then is refused. None waits for ever.
     """
 
@@ -57,6 +59,7 @@ class VerifyJob(Job[Verdict]):
         tree: DraftTree = EMPTY_TREE,
         *,
         want_logprobs: bool = False,
+        support: Support | None = None,
         expires_at: float | None = None,
     ) -> None:
         super().__init__()
@@ -64,6 +67,7 @@ class VerifyJob(Job[Verdict]):
         self.committed_token_ids = committed_token_ids
         self.tree = tree
         self.want_logprobs = want_logprobs
+        self.support = support
         self.expires_at = expires_at
         self.created_ns = time.perf_counter_ns()
         self.is_checked = False

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import typer
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
@@ -55,7 +55,9 @@ def _sentence(details: Any, settings_class: type[BaseSettings]) -> str:
     field = settings_class.model_fields.get(name)
     option = name if field is None else _option_name(name, field)
     variable = f"{settings_class.model_config.get('env_prefix', '')}{name}".upper()
-    problem = "it is required" if details["type"] == "missing" else f"{details['msg']}, got {details['input']!r}"
+    is_secret = field is not None and _is_secret(field)
+    got = "" if is_secret else f", got {details['input']!r}"
+    problem = "it is required" if details["type"] == "missing" else f"{details['msg']}{got}"
     return f"{option} (or {variable}): {problem}"
 
 
@@ -73,11 +75,17 @@ def _option_name(name: str, field: FieldInfo) -> str:
 def _option_type(field: FieldInfo) -> Any:
     if _is_list(field):
         return list[str] | None
+    if _is_secret(field):
+        return str | None
     return _without_none(field.annotation) | None
 
 
 def _is_list(field: FieldInfo) -> bool:
     return get_origin(_without_none(field.annotation)) in (tuple, list)
+
+
+def _is_secret(field: FieldInfo) -> bool:
+    return _without_none(field.annotation) is SecretStr
 
 
 def _without_none(annotation: Any) -> Any:

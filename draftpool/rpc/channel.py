@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import grpc
 
 MAX_MESSAGE_BYTES = 64 * 2**20
@@ -10,15 +12,28 @@ MAX_MESSAGE_BYTES = 64 * 2**20
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # A peer that vanished without a word is noticed within seconds, not at the kernel's leisure.
+    # A peer that vanished without a word is noticed within 15 seconds, not at the kernel's leisure. Without the last
+    # two it takes more than a minute: a ping has a time limit of its own, and a call that has long been quiet, as the
+    # watch of a replica's health mostly is, is pinged once a minute.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
     # Come back quickly to a replica that restarts; the default waits up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
 
 
-def open_channel(address: str) -> grpc.aio.Channel:
+CLIENT_OPTIONS = (
+    # A server may be several, behind one name (dns:///...) or told one by one (ipv4:10.0.0.1:50050,10.0.0.2:50050).
+    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
+    # A client that does not read lets 64 KiB through, HTTP/2's first window; with the probe on it grows to megabytes.
+    ("grpc.http2.bdp_probe", 0),
+)
+"""Of channels to the public API."""
+
+
+def open_channel(address: str, extra_options: Sequence[tuple[str, str | int]] = ()) -> grpc.aio.Channel:
     """A channel to `host:port`; connects on first use and reconnects by itself. Close it when done."""
-    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+    return grpc.aio.insecure_channel(address, options=[*_OPTIONS, *extra_options])

@@ -16,10 +16,12 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from draftpool.errors import DraftpoolError, InternalError
 from draftpool.rpc import status
+from draftpool.rpc.open_calls import OpenCalls
 
 log = logging.getLogger(__name__)
 
 REQUEST_ID_KEY = "x-request-id"
+CLIENT_ID_KEY = "x-client-id"
 _MAX_REQUEST_ID_CHARS = 128
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
@@ -36,6 +38,10 @@ Behaviour = Callable[[Any, Any], Any]  # (request or requests, context)
 class MannersInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every method; streaming methods are async generators."""
 
+    def __init__(self, calls: OpenCalls | None = None) -> None:
+        """`calls` is told of every call, and may refuse and end them."""
+        self._calls = calls or OpenCalls()
+
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
@@ -47,35 +53,37 @@ class MannersInterceptor(grpc.aio.ServerInterceptor):
             return handler
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(
-                _unary(handler.unary_unary, method), handler.request_deserializer, handler.response_serializer
+                _unary(handler.unary_unary, method, self._calls),
+                handler.request_deserializer,
+                handler.response_serializer,
             )
         if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(
-                _streaming(handler.unary_stream, method),
+                _streaming(handler.unary_stream, method, self._calls),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
         if handler.stream_stream:
             return grpc.stream_stream_rpc_method_handler(
-                _streaming(handler.stream_stream, method),
+                _streaming(handler.stream_stream, method, self._calls),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
         return handler
 
 
-def _unary(behaviour: Behaviour, method: str) -> Behaviour:
+def _unary(behaviour: Behaviour, method: str, calls: OpenCalls) -> Behaviour:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        async with _scope(method, context):
+        async with _scope(method, context, calls):
             return await behaviour(request, context)
 
     return call
 
 
-def _streaming(behaviour: Behaviour, method: str) -> Behaviour:
+def _streaming(behaviour: Behaviour, method: str, calls: OpenCalls) -> Behaviour:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         # Closing the inner generator at once, not when it is collected, is what frees a session on cancellation.
-        async with _scope(method, context), aclosing(behaviour(request, context)) as replies:
+        async with _scope(method, context, calls), aclosing(behaviour(request, context)) as replies:
             async for reply in replies:
                 yield reply
 
@@ -83,12 +91,13 @@ def _streaming(behaviour: Behaviour, method: str) -> Behaviour:
 
 
 @asynccontextmanager
-async def _scope(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
+async def _scope(method: str, context: grpc.aio.ServicerContext[Any, Any], calls: OpenCalls) -> AsyncIterator[None]:
     request_id.set(_request_id(context))
     await context.send_initial_metadata(((REQUEST_ID_KEY, request_id.get()),))
-    with _measured(method) as outcome:
+    with calls.counted(), _measured(method) as outcome:
         try:
-            yield
+            with calls.served():
+                yield
             outcome.status = "OK"
         except DraftpoolError as error:
             outcome.status = error.status.name

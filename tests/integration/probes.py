@@ -9,6 +9,7 @@ from draftpool.cli.stack import Stack
 
 QUESTION = "Question: Tom has 12 marbles. He buys 3 bags of 8 marbles each. How many marbles does he have?\nAnswer:"
 
+_FAILOVERS = "draftpool_failovers_total"
 _SESSIONS = {"draftpool_drafter_sessions", "draftpool_verifier_sessions"}
 _MEMORY = {"draftpool_drafter_state_slots_used", "draftpool_verifier_kv_pages_held"}
 
@@ -22,6 +23,18 @@ def _gauges(address: str) -> dict[str, float]:
 async def _total(stack: Stack, names: set[str]) -> float:
     pages = await asyncio.gather(*(asyncio.to_thread(_gauges, address) for address in stack.metrics.values()))
     return sum(value for gauges in pages for name, value in gauges.items() if name in names)
+
+
+async def failovers(stack: Stack, role: str) -> int:
+    """Sessions with that role's services that were lost within requests and made good."""
+
+    def read() -> int:
+        with urlopen(f"http://{stack.metrics['orchestrator']}/metrics") as page:
+            families = text_string_to_metric_families(page.read().decode())
+            samples = [sample for family in families for sample in family.samples if sample.name == _FAILOVERS]
+        return int(sum(sample.value for sample in samples if sample.labels["role"] == role))
+
+    return await asyncio.to_thread(read)
 
 
 async def open_sessions(stack: Stack) -> int:

@@ -1,18 +1,18 @@
-"""A drafter that is not there, goes away or comes back costs speed and nothing else."""
+"""Model services that are not there, go away, stop or come back cost speed and nothing else."""
 
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 import pytest_asyncio
 
-from draftpool import errors
 from draftpool.cli.plan import StackPlan
 from draftpool.cli.stack import Stack
-from draftpool.client import Client, Completion, Token, TreeShape, Usage
-from tests.integration.probes import QUESTION
+from draftpool.client import Client, Completion, Event, Token, TreeShape, Usage
+from tests.integration.probes import QUESTION, failovers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -22,7 +22,7 @@ SHAPE = TreeShape((2, 2, 1))
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def supervised() -> AsyncIterator[Stack]:
     """Its own stack, brought back to life by itself: these tests kill parts of it."""
-    async with Stack(StackPlan(targets=("tiny-llama",), dtype="float32")) as stack:
+    async with Stack(StackPlan(targets=("tiny-llama",), num_verifiers=2, dtype="float32", has_metrics=True)) as stack:
         supervision = asyncio.create_task(stack.supervise())
         yield stack
         supervision.cancel()
@@ -32,6 +32,36 @@ async def supervised() -> AsyncIterator[Stack]:
 async def generate(client: Client, **options: object) -> Completion:
     settings = {"max_new_tokens": 150, "temperature": 1.0, "seed": 11, "ignore_eos": True, "drafting": SHAPE} | options
     return await client.complete("tiny-llama", QUESTION, **settings)
+
+
+async def disturb(client: Client, fault: Callable[[], None]) -> tuple[int, ...]:
+    """The tokens of a request within which something happens."""
+    token_ids = []
+    generation = client.generate(
+        "tiny-llama", QUESTION, max_new_tokens=150, temperature=1.0, seed=11, ignore_eos=True, drafting=SHAPE
+    )
+    async for event in generation:
+        if isinstance(event, Token):
+            token_ids.append(event.id)
+            if len(token_ids) == 30:
+                fault()
+    return tuple(token_ids)
+
+
+@contextmanager
+def stopped_by_and_by(pid: int) -> Iterator[Callable[[], None]]:
+    """Stops a process when called, and continues it at the end."""
+    try:
+        yield lambda: os.kill(pid, signal.SIGSTOP)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    with stopped_by_and_by(pid) as stop:
+        stop()
+        yield
 
 
 async def eventually_drafts(client: Client) -> Usage:
@@ -54,49 +84,86 @@ async def test_a_drafter_killed_within_a_request_costs_no_token_and_comes_back(s
     async with Client(supervised.orchestrator) as client:
         undisturbed = await generate(client)
         assert undisturbed.finish.usage.num_drafted_nodes > 0
-        token_ids = []
-        generation = client.generate(
-            "tiny-llama",
-            QUESTION,
-            max_new_tokens=150,
-            temperature=1.0,
-            seed=11,
-            ignore_eos=True,
-            drafting=SHAPE,
-        )
-        async for event in generation:
-            if isinstance(event, Token):
-                token_ids.append(event.id)
-                if len(token_ids) == 30:
-                    os.kill(supervised.pids["drafter"], signal.SIGKILL)
-        assert tuple(token_ids) == undisturbed.token_ids
+        disturbed = await disturb(client, lambda: os.kill(supervised.pids["drafter"], signal.SIGKILL))
+        assert disturbed == undisturbed.token_ids
         assert await eventually_drafts(client)
 
 
-async def test_a_stopped_drafter_holds_a_request_up_no_longer_than_its_timeout(supervised: Stack) -> None:
+async def test_a_stopped_drafter_holds_no_round_up(supervised: Stack) -> None:
     async with Client(supervised.orchestrator) as client:
         await eventually_drafts(client)
         undisturbed = await generate(client, max_new_tokens=40)
-        os.kill(supervised.pids["drafter"], signal.SIGSTOP)
-        try:
-            completion = await generate(client, max_new_tokens=40, timeout_s=60)
-        finally:
-            os.kill(supervised.pids["drafter"], signal.SIGCONT)
-        assert completion.token_ids == undisturbed.token_ids
+        with stopped(supervised.pids["drafter"]):
+            completions = [await generate(client, max_new_tokens=40, timeout_s=60, want_rounds=True) for _ in range(3)]
+        assert [completion.token_ids for completion in completions] == [undisturbed.token_ids] * 3
+        assert max(round_.round_us for done in completions for round_ in done.rounds) < 2.5e6  # half of draft_timeout_s
         assert await eventually_drafts(client)
 
 
-async def test_a_lost_verifier_is_a_clear_error_and_its_return_is_noticed(supervised: Stack) -> None:
+@pytest.mark.parametrize("options", [{}, {"stop": ["####"], "ignore_eos": False, "repetition_penalty": 1.2}], ids=str)
+async def test_an_orchestrator_killed_within_a_request_costs_no_token(supervised: Stack, options: dict) -> None:
+    """Supervision starts it again, and the client asks for the rest: sampled text, stop strings and penalties alike."""
     async with Client(supervised.orchestrator) as client:
-        before = await generate(client, max_new_tokens=20)
-        os.kill(supervised.pids["verifier tiny-llama"], signal.SIGKILL)
-        with pytest.raises(errors.Unavailable):
-            await generate(client)
-        async with asyncio.timeout(60):
-            while True:
-                try:
-                    after = await generate(client, max_new_tokens=20)
-                    break
-                except errors.Unavailable:
-                    await asyncio.sleep(0.2)
-        assert after.token_ids == before.token_ids
+        undisturbed = await generate(client, **options)
+        events: list[Event] = []
+        settings = {"max_new_tokens": 150, "temperature": 1.0, "seed": 11, "ignore_eos": True, "drafting": SHAPE}
+        async for event in client.generate("tiny-llama", QUESTION, **settings | options):
+            events.append(event)
+            if sum(isinstance(seen, Token) for seen in events) == 12 and isinstance(event, Token):
+                os.kill(supervised.pids["orchestrator"], signal.SIGKILL)
+        continued = Completion.from_events(events)
+        assert continued.finish.usage.num_resumed_tokens >= 12
+        assert (continued.token_ids, continued.text) == (undisturbed.token_ids, undisturbed.text)
+        assert continued.finish.reason == undisturbed.finish.reason
+
+
+async def until_listed(client: Client, models: list[str], *, within_s: float) -> None:
+    async with asyncio.timeout(within_s):
+        while [model.name for model in await client.list_models()] != models:
+            await asyncio.sleep(0.1)
+
+
+async def test_verifiers_that_are_killed_while_nobody_asks_are_not_named_until_they_are_back(supervised: Stack) -> None:
+    async with Client(supervised.orchestrator) as client:
+        await until_listed(client, ["tiny-llama"], within_s=60)
+        signal_verifiers(supervised, signal.SIGKILL)
+        await until_listed(client, [], within_s=10)
+        await until_listed(client, ["tiny-llama"], within_s=60)
+        assert (await generate(client, max_new_tokens=20)).tokens
+
+
+async def test_verifiers_that_hang_while_nobody_asks_are_not_named_until_they_go_on(supervised: Stack) -> None:
+    async with Client(supervised.orchestrator) as client:
+        await until_listed(client, ["tiny-llama"], within_s=60)
+        signal_verifiers(supervised, signal.SIGSTOP)
+        try:
+            await until_listed(client, [], within_s=40)  # a ping every 10 s, answered within 5
+        finally:
+            signal_verifiers(supervised, signal.SIGCONT)
+        await until_listed(client, ["tiny-llama"], within_s=20)
+
+
+def signal_verifiers(stack: Stack, number: signal.Signals) -> None:
+    for name in ("verifier tiny-llama 1", "verifier tiny-llama 2"):
+        os.kill(stack.pids[name], number)
+
+
+async def test_of_two_verifiers_one_is_stopped_and_the_other_takes_over(supervised: Stack) -> None:
+    async with Client(supervised.orchestrator) as client:
+        undisturbed = await generate(client)
+        num_before = await failovers(supervised, "verifier")
+        victim = supervised.pids["verifier tiny-llama 1"]
+        with stopped_by_and_by(victim) as stop:
+            both = await asyncio.gather(disturb(client, stop), disturb(client, stop))  # one of them is there
+        assert both == [undisturbed.token_ids] * 2
+        assert await failovers(supervised, "verifier") > num_before
+
+
+async def test_a_request_outlives_the_restart_of_every_verifier(supervised: Stack) -> None:
+    async with Client(supervised.orchestrator) as client:
+        undisturbed = await generate(client)
+
+        def kill_all() -> None:
+            signal_verifiers(supervised, signal.SIGKILL)
+
+        assert await disturb(client, kill_all) == undisturbed.token_ids

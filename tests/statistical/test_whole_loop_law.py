@@ -126,6 +126,13 @@ async def test_the_output_follows_the_targets_law(client: Client, probs: np.ndar
     assert min(p_values(counts, probs)) > 0.0005
 
 
+async def test_under_the_rejection_rule_it_does_too(client: Client, probs: np.ndarray) -> None:
+    counts, first_passes = await sample(client, temperature=1.0, acceptance="rejection")
+    assert first_passes[2] > 0.1 * NUM_SAMPLES
+    assert first_passes[3] > 0.03 * NUM_SAMPLES
+    assert min(p_values(counts, probs)) > 0.0005
+
+
 async def test_the_test_rejects_a_slightly_sharper_law(client: Client, probs: np.ndarray) -> None:
     counts, _ = await sample(client, temperature=0.85)
     assert max(p_values(counts, probs)) < 1e-4

@@ -66,3 +66,42 @@ def test_shapes_read_well() -> None:
 def test_a_branching_factor_below_one_is_refused() -> None:
     with pytest.raises(BadParameter, match="at least 1"):
         TreeShape((2, 0))
+
+
+@st.composite
+def trees(draw: st.DrawFn, max_nodes: int = 12) -> DraftTree:
+    """Over few tokens, so that walks go deep."""
+    edges: list[tuple[int, int]] = []
+    for _ in range(draw(st.integers(0, max_nodes))):
+        edge = draw(st.integers(ROOT, len(edges) - 1)), draw(st.integers(0, 2))
+        if edge not in edges:
+            edges.append(edge)
+    return DraftTree(tuple(token_id for _, token_id in edges), tuple(parent for parent, _ in edges))
+
+
+paths = st.lists(st.integers(0, 2), max_size=5)
+
+
+@given(trees(), paths, paths)
+def test_what_is_left_of_a_tree_walks_on_where_the_committed_tokens_ended(
+    tree: DraftTree, committed: list[int], then: list[int]
+) -> None:
+    left = tree.after(committed)
+    is_on_tree = len(tree.walk(committed)) == len(committed)
+    expected = tree.walk([*committed, *then])[len(committed) :] if is_on_tree else ()
+    walked = left.walk(then)
+    assert [left.token_ids[node] for node in walked] == [tree.token_ids[node] for node in expected]
+
+
+@given(trees(), paths, paths)
+def test_committing_tokens_at_once_or_one_after_another_leaves_the_same(
+    tree: DraftTree, first: list[int], second: list[int]
+) -> None:
+    assert tree.after([*first, *second]) == tree.after(first).after(second)
+
+
+@given(trees())
+def test_nothing_committed_leaves_the_whole_tree_and_a_leaf_nothing(tree: DraftTree) -> None:
+    assert tree.after(()) == tree
+    for node in set(range(tree.num_nodes)) - set(tree.parents):
+        assert tree.after([tree.token_ids[ancestor] for ancestor in tree.ancestors(node)]) == EMPTY_TREE

@@ -4,6 +4,7 @@ The target says the alphabet: after a token comes (token + 1) % 26, whatever cam
 """
 
 import asyncio
+import gc
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,6 +12,7 @@ from enum import Enum, auto
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tokenizers import Tokenizer, decoders, models
 
 from draftpool.errors import BadParameter, BrokenProtocol, UnknownModel, UnknownVocabulary
@@ -19,6 +21,9 @@ from draftpool.tree import ROOT, DraftTree
 from draftpool.v1 import drafter_pb2, drafter_pb2_grpc, verifier_pb2, verifier_pb2_grpc
 from draftpool.vocabulary import Vocabulary
 from draftpool.wire import policy_from_wire, tree_from_wire, tree_to_wire, vocabulary_from_wire, vocabulary_to_wire
+from orchestrator import draft_session, liveness
+from orchestrator.discovery import Discovery, sources_of
+from orchestrator.ejection import EjectionPolicy
 from orchestrator.fleet import Fleet
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -43,12 +48,28 @@ class Fault(Enum):
     """What a service may do instead of answering, besides raising an error and changing its reply."""
 
     HANG = auto()
+    FREEZE = auto()
     END_STREAM = auto()
     ANSWER_AND_END_STREAM = auto()
 
 
-Step = Exception | Fault | Callable[[Any], Any] | None
-"""One message's fate: an error to raise, a fault, a change of the reply, or None: a proper answer."""
+FREEZE_S = 0.2
+"""How long a service stops that freezes."""
+
+Step = Exception | Fault | asyncio.Event | Callable[[Any], Any] | None
+"""One message's fate: an error to raise, a fault, an event to wait for before it is taken up, a change of the reply, or
+None: a proper answer."""
+
+
+class Freezer(grpc.aio.ServerInterceptor):
+    """Keeps every new call waiting while its service is frozen, health checks too."""
+
+    def __init__(self, awake: asyncio.Event) -> None:
+        self._awake = awake
+
+    async def intercept_service(self, continuation, details):
+        await self._awake.wait()
+        return await continuation(details)
 
 
 class FakeService:
@@ -58,6 +79,11 @@ class FakeService:
         script: the next messages' fates; `always` is the fate of those beyond.
         openings: the tokens that came with the first message of every stream that it took.
         num_open: streams being served.
+        has_health: whether it has a health service, from the next start on.
+        num_answers: given, over all streams.
+        ration: where set, each answer takes one of it, and waits for it.
+        num_messages: that came with all of its streams.
+        awake: cleared, it is as if the process were stopped: connected, and answering nothing.
     """
 
     def __init__(self, always: Step = None) -> None:
@@ -65,7 +91,14 @@ class FakeService:
         self.always = always
         self.openings: list[list[int]] = []
         self.num_open = 0
+        self.num_answers = 0
+        self.ration: asyncio.Semaphore | None = None
+        self.num_messages = 0
+        self.awake = asyncio.Event()
+        self.awake.set()
         self.port = 0
+        self.has_health = True
+        self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
 
     @property
@@ -74,14 +107,24 @@ class FakeService:
 
     async def start(self) -> None:
         """Serve, on the port it had before if there was one."""
-        self._server = grpc.aio.server(interceptors=[MannersInterceptor()])
+        self._server = grpc.aio.server(interceptors=[Freezer(self.awake), MannersInterceptor()])
         self.register(self._server)
+        self._health = health.aio.HealthServicer()
+        if self.has_health:
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self.port = self._server.add_insecure_port(self.address)
         await self._server.start()
 
-    async def stop(self) -> None:
+    async def stop(self, grace_s: float | None = None) -> None:
         if self._server is not None:
-            await self._server.stop(None)
+            await self._server.stop(grace_s)
+
+    async def drain(self) -> None:
+        """Say that no new sessions should come, and go on with those there are."""
+        await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def recover(self) -> None:
+        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
 
     @abstractmethod
     def register(self, server: grpc.aio.Server) -> None:
@@ -93,6 +136,8 @@ class FakeService:
         token_ids: list[int] = []
         try:
             async for request in requests:
+                self.num_messages += 1
+                await self.awake.wait()
                 if request.HasField("session") != (not token_ids) or not request.committed_token_ids:
                     raise BrokenProtocol("one session in the first message, at least one token in every message")
                 step = self.script.pop(0) if self.script else self.always
@@ -100,8 +145,17 @@ class FakeService:
                     raise step
                 if step is Fault.END_STREAM:
                     return
+                if step is Fault.FREEZE:
+                    self.awake.clear()
+                    asyncio.get_running_loop().call_later(FREEZE_S, self.awake.set)
+                    await self.awake.wait()
                 if step is Fault.HANG:
                     await asyncio.Event().wait()
+                if self.ration is not None:
+                    await self.ration.acquire()
+                self.num_answers += 1
+                if isinstance(step, asyncio.Event):
+                    await step.wait()
                 token_ids += request.committed_token_ids
                 reply = answer(token_ids, request)
                 if request.HasField("session"):
@@ -196,26 +250,44 @@ def chain_tree(token_ids: list[int]) -> DraftTree:
     return DraftTree(tuple(token_ids), tuple(range(ROOT, len(token_ids) - 1)))
 
 
+def addresses_of(*services: FakeService) -> list[Discovery]:
+    return sources_of([service.address for service in services], dns_refresh_s=60)
+
+
 @asynccontextmanager
 async def fleet_of(*services: FakeVerifier | FakeDrafter, refresh_s: float = 0.05) -> AsyncIterator[Fleet]:
-    """A fleet that watches these services; whatever a test does with them, no stream may be left at its end."""
+    """A fleet that watches these services; whatever a test does, no stream and no task may be left at its end, and no
+    exception that nobody has seen."""
+    unseen: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
     async with AsyncExitStack() as stack:
         for service in dict.fromkeys(services):  # one told twice is still one server
             await service.start()
             stack.push_async_callback(service.stop)
+            stack.callback(service.awake.set)
         fleet = Fleet(
-            verifiers=[service.address for service in services if isinstance(service, FakeVerifier)],
-            drafters=[service.address for service in services if isinstance(service, FakeDrafter)],
+            verifiers=addresses_of(*(service for service in services if isinstance(service, FakeVerifier))),
+            drafters=addresses_of(*(service for service in services if isinstance(service, FakeDrafter))),
             refresh_s=refresh_s,
+            ejection=EjectionPolicy(first_s=refresh_s),
         )
         async with fleet.watched():
             yield fleet
             await until(lambda: not any(service.num_open for service in services))
+            await until(lambda: not exchanges_under_way())
             replicas = [*fleet.drafters, *(replica for target in fleet.targets.values() for replica in target.replicas)]
             assert [replica.num_streams for replica in replicas] == [0] * len(replicas)
+            gc.collect(1)  # what is recent; all there is takes long
+            assert unseen == []
 
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(3):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+def exchanges_under_way() -> list[asyncio.Task[Any]]:
+    """Tasks that the orchestrator made for requests."""
+    makers = (draft_session.__file__, liveness.__file__)
+    return [task for task in asyncio.all_tasks() if task.get_coro().cr_code.co_filename in makers]

@@ -8,10 +8,13 @@ from orchestrator.bandit import RoundOutcome, TreeBandit, measured_cost
 from orchestrator.drafting import DraftSource
 from orchestrator.fleet import Fleet, Target
 from orchestrator.generation import Generation, Limits, Round
+from orchestrator.patience import DraftPatience, VerifyPatience
 from orchestrator.verifying import VerifySource
 
 GREEDY = SamplingParams(temperature=0)
 CHAIN = chain(3)
+UNHURRIED = DraftPatience(least_wait_s=2.0, first_wait_s=2.0)
+"""Rounds wait for their drafts, however busy the machine is."""
 
 
 @dataclass
@@ -36,7 +39,8 @@ def generation(
     shape: TreeShape | None = CHAIN,
     max_new_tokens: int = 12,
     taught: TreeBandit | None = None,
-    draft_timeout_s: float = 2.0,
+    draft_patience: DraftPatience = UNHURRIED,
+    verify_patience: VerifyPatience | None = None,
 ) -> Generation:
     """Goes on from "a"; each full round of the default shape commits 4 tokens."""
     target = target or fleet.target("alphabet")
@@ -44,8 +48,8 @@ def generation(
         [0],
         vocabulary=target.vocabulary,
         limits=Limits(max_new_tokens),
-        drafts=DraftSource(fleet, target, GREEDY, timeout_s=draft_timeout_s),
-        verifier=VerifySource(target, GREEDY, num_prompt_tokens=1, timeout_s=None),
+        drafts=DraftSource(fleet, target, GREEDY, patience=draft_patience),
+        verifier=VerifySource(target, GREEDY, num_prompt_tokens=1, timeout_s=None, patience=verify_patience),
         bandit=taught or bandit(),
         fixed_shape=shape,
     )

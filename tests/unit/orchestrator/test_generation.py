@@ -30,7 +30,7 @@ class AlphabetVerifier:
         self.contexts: list[list[int]] = []
         self.is_closed = False
 
-    async def verify(self, token_ids: Sequence[int], tree: DraftTree) -> Verdict:
+    async def verify(self, token_ids: Sequence[int], tree: DraftTree, drawn_from: object = None) -> Verdict:  # noqa: ARG002
         self.contexts.append(list(token_ids))
         paths = [[], *([tree.token_ids[i] for i in tree.ancestors(node)] for node in range(tree.num_nodes))]
         chosen = tuple(self._choose([*token_ids, *path]) for path in paths)
@@ -138,7 +138,7 @@ async def test_a_stop_token_within_a_round_is_the_last_token_and_keeps_its_text(
 
 async def test_a_token_brings_what_could_have_stood_in_its_place() -> None:
     class Informed(AlphabetVerifier):
-        async def verify(self, token_ids: Sequence[int], tree: DraftTree) -> Verdict:
+        async def verify(self, token_ids: Sequence[int], tree: DraftTree, drawn_from: object = None) -> Verdict:  # noqa: ARG002
             verdict = await super().verify(token_ids, tree)
             pairs = [(token_id, 26) for token_id in verdict.chosen_token_ids]
             tops = tuple(token_id for pair in pairs for token_id in pair)

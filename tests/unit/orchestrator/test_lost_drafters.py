@@ -1,14 +1,18 @@
 """Drafters that fail, go away or draw nonsense, over real gRPC: speed is all that they can cost."""
 
+import asyncio
+import time
+from dataclasses import replace
+
 import grpc
 import pytest
 
-from draftpool.errors import BadParameter, Draining, InternalError, NoCapacity, Unavailable, Unsupported
+from draftpool.errors import BadParameter, ContextLost, Draining, InternalError, NoCapacity, Unavailable, Unsupported
 from draftpool.tree import NO_DRAFT, TreeShape, chain
 from draftpool.v1 import drafter_pb2, tree_pb2
 from orchestrator.bandit import TreeBandit
 from tests.unit.orchestrator.fake_services import FakeDrafter, FakeVerifier, Fault, Step, fleet_of
-from tests.unit.orchestrator.generating import bandit, generation, run, text_of
+from tests.unit.orchestrator.generating import UNHURRIED, bandit, generation, run, text_of
 
 UNDISTURBED = "bcdefghijklm"
 
@@ -34,18 +38,18 @@ NO_USE_TO_ANYBODY: dict[str, Step] = {
     "draining": Draining("bye"),
     "ends the stream": Fault.END_STREAM,
     "hangs": Fault.HANG,
-}
-NO_USE_TO_THIS_REQUEST: dict[str, Step] = {
-    "full": NoCapacity("full", retry_after_s=1),
-    "refuses": BadParameter("no"),
-    "cannot": Unsupported("no"),
-    "has a bug": InternalError("oops"),
     "draws more nodes than asked": draw(1, 2, 3, parents=(-1, -1, -1)),
     "draws deeper than asked": draw(1, 2, 3),
     "draws tokens that do not exist": draw(27),
     "draws a child before its parent": draw(1, 2, parents=(1, -1)),
     "draws twins": draw(1, 1, parents=(-1, -1)),
     "draws half a tree": draw(1, 2, parents=(-1,)),
+}
+NO_USE_TO_THIS_REQUEST: dict[str, Step] = {
+    "full": NoCapacity("full", retry_after_s=1),
+    "refuses": BadParameter("no"),
+    "cannot": Unsupported("no"),
+    "has a bug": InternalError("oops"),
 }
 
 
@@ -55,17 +59,18 @@ async def test_a_drafter_of_no_use_leaves_plain_decoding_and_is_down_only_if_it_
 ) -> None:
     drafter = FakeDrafter(always=(NO_USE_TO_ANYBODY | NO_USE_TO_THIS_REQUEST)[case])
     async with fleet_of(FakeVerifier(), drafter, refresh_s=60) as fleet:
-        text, rounds = await run(generation(fleet, shape=chain(2), draft_timeout_s=0.1))
+        text, rounds = await run(generation(fleet, shape=chain(2), draft_patience=replace(UNHURRIED, timeout_s=0.1)))
         assert text == UNDISTURBED
         assert [round_.tree.num_nodes for round_ in rounds] == [0] * 12
         assert fleet.drafters[0].is_up == (case in NO_USE_TO_THIS_REQUEST)
 
 
-async def test_replies_that_cannot_be_read_leave_plain_decoding() -> None:
-    async with fleet_of(FakeVerifier(), GarblingDrafter()) as fleet:
+async def test_replies_that_cannot_be_read_leave_plain_decoding_and_put_the_drafter_out() -> None:
+    async with fleet_of(FakeVerifier(), GarblingDrafter(), refresh_s=60) as fleet:
         text, rounds = await run(generation(fleet))
         assert text == UNDISTURBED
         assert [round_.tree.num_nodes for round_ in rounds] == [0] * 12
+        assert not fleet.drafters[0].is_up
 
 
 async def test_wrong_drafts_change_no_token() -> None:
@@ -112,6 +117,56 @@ async def test_the_second_drafter_takes_over_within_the_round_in_which_the_first
         assert text_of(rounds) == UNDISTURBED
         assert all(round_.tree.num_nodes for round_ in rounds)
         assert (first.openings, second.openings) == ([[0]], [[0, 1, 2, 3, 4]])
+
+
+@pytest.mark.parametrize("case", [*NO_USE_TO_ANYBODY, *NO_USE_TO_THIS_REQUEST])
+async def test_whatever_is_wrong_with_one_drafter_another_draws_within_the_same_round(case: str) -> None:
+    useless, useful = FakeDrafter(always=(NO_USE_TO_ANYBODY | NO_USE_TO_THIS_REQUEST)[case]), FakeDrafter()
+    async with fleet_of(FakeVerifier(), useless, useful, refresh_s=60) as fleet:
+        num_lost = 0
+        while not num_lost:  # either of the two may be asked
+            text, rounds = await run(
+                generation(fleet, shape=chain(2), draft_patience=replace(UNHURRIED, timeout_s=0.1))
+            )
+            assert text == UNDISTURBED
+            assert all(round_.tree.num_nodes for round_ in rounds[:-1])
+            num_lost = rounds[0].num_drafters_lost
+            assert not any(round_.num_drafters_lost for round_ in rounds[1:])
+
+
+async def test_a_full_drafter_is_asked_again_when_it_said_it_would_have_room() -> None:
+    drafter = FakeDrafter()
+    drafter.script = [NoCapacity("full", retry_after_s=0.3)]
+    async with fleet_of(FakeVerifier(), drafter, refresh_s=60) as fleet:
+        rounds = generation(fleet).rounds()
+        first = await anext(rounds)
+        told_s = time.monotonic()
+        assert (first.tree.num_nodes, first.num_drafters_lost) == (0, 1)
+        num_before = drafter.num_messages
+        second = await anext(rounds)
+        if time.monotonic() < told_s + 0.25:
+            assert (second.tree.num_nodes, drafter.num_messages) == (0, num_before)
+        await asyncio.sleep(0.35)
+        assert (await anext(rounds)).tree.num_nodes
+        await rounds.aclose()
+
+
+async def test_a_drafter_that_forgets_the_context_gets_it_again_within_the_round() -> None:
+    drafter = FakeDrafter()
+    drafter.script = [None, ContextLost("evicted")]
+    async with fleet_of(FakeVerifier(), drafter, refresh_s=60) as fleet:
+        text, rounds = await run(generation(fleet))
+        assert text == UNDISTURBED
+        assert all(round_.tree.num_nodes for round_ in rounds)
+        assert drafter.openings == [[0], [0, 1, 2, 3, 4]]
+
+
+async def test_a_drafter_that_always_forgets_the_context_is_not_asked_for_ever() -> None:
+    drafter = FakeDrafter(always=ContextLost("evicted"))
+    async with fleet_of(FakeVerifier(), drafter, refresh_s=60) as fleet:
+        text, rounds = await run(generation(fleet))
+        assert text == UNDISTURBED
+        assert drafter.num_messages == rounds[0].num_drafters_lost == 3
 
 
 async def test_a_drafter_that_was_not_asked_for_some_rounds_is_sent_what_was_committed_meanwhile() -> None:
