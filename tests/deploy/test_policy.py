@@ -86,16 +86,11 @@ def test_a_start_may_take_as_long_as_is_said() -> None:
     assert 1801 <= probe["failureThreshold"] * probe["periodSeconds"] < 1801 + probe["periodSeconds"]
 
 
-def test_kubernetes_asks_by_itself_and_the_image_does_where_tls_is_on(
-    defaults: Manifests, production: Manifests
-) -> None:
+def test_kubernetes_asks_by_itself_where_there_is_no_tls(defaults: Manifests) -> None:
     for pod in defaults.pods:
         if pod.component in ("drafter", "verifier", "orchestrator"):
-            assert pod.containers[-1]["readinessProbe"]["grpc"] == {"port": pod.ports["grpc"]}
-    for pod in production.pods:
-        if pod.component in ("drafter", "verifier", "orchestrator"):
-            command = ["draftpool", "health", "--address", f"127.0.0.1:{pod.ports['grpc']}"]
-            assert pod.containers[-1]["readinessProbe"]["exec"]["command"] == command
+            for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+                assert pod.containers[-1][probe]["grpc"] == {"port": pod.ports["grpc"]}
 
 
 def test_a_pod_is_given_the_time_that_its_drain_takes(manifests: Manifests) -> None:

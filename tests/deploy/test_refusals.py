@@ -67,6 +67,10 @@ REFUSALS = {
     "a Redis that changes": ("redis: {chart: {image: 'redis:latest'}}", "name a version"),
     "a digest that is none": ("drafter: {image: {digest: abc}}", "at '/drafter/image/digest'"),
     "TLS without certificates": ("tls: {enabled: true}", "at '/tls/secrets/verifier': minLength: got 0, want 1"),
+    "TLS between services that do not know each other's names": (
+        "tls: {enabled: true, secrets: {orchestrator: o, drafter: d, verifier: v, client: c}}",
+        "at '/tls/poolName': minLength: got 0, want 1",
+    ),
     "an external Redis without a URL": ("redis: {mode: external}", "at '/redis/external/existingSecret': minLength"),
     "an autoscaler down to nothing": (
         "drafter: {autoscaling: {mode: hpa, minReplicas: 0}}",

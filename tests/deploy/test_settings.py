@@ -30,13 +30,18 @@ from tests.deploy.chart import CHART, Manifests, Object, Pod, environment, rende
 from verifier_service.settings import VerifierSettings
 
 AWAITED = {
-    "DRAFTPOOL_ORCHESTRATOR_REDIS_URL",
+    "DRAFTPOOL_API_KEY",
+    "DRAFTPOOL_CLIENT_INSECURE",
     "DRAFTPOOL_ORCHESTRATOR_API_KEYS_FILE",
+    "DRAFTPOOL_ORCHESTRATOR_REQUIRE_CLIENT_CERTIFICATES",
+    "DRAFTPOOL_SERVER_ALLOWED_CALLERS",
+    "DRAFTPOOL_SERVER_INSECURE",
+    "DRAFTPOOL_TLS_CA_FILE",
     "DRAFTPOOL_TLS_CERT_FILE",
     "DRAFTPOOL_TLS_KEY_FILE",
-    "DRAFTPOOL_TLS_CA_FILE",
+    "DRAFTPOOL_TLS_SERVER_NAME",
 }
-"""Agreed on, and not in the code yet; `draftpool health`, which TLS needs, is another."""
+"""Agreed on, and not in the code yet; as little is `draftpool health`, which TLS needs."""
 
 ROLE_BY_NAME = {role.name: role for role in ROLES}
 OWN_COMPONENTS = set(ROLE_BY_NAME)
@@ -54,10 +59,13 @@ def _variables(settings_class: type[BaseSettings]) -> set[str]:
     return {f"{prefix}{field}".upper() for field in settings_class.model_fields}
 
 
+def _classes_of(component: str) -> set[type[BaseSettings]]:
+    """A service's own settings, and those of no service in particular."""
+    return set(_settings_classes()) - {role.settings_class for role in ROLES if role.name != component}
+
+
 def _known_variables(component: str) -> set[str]:
-    """Those that a service reads: its own, and those of no service in particular."""
-    others = {role.settings_class for role in ROLES if role.name != component}
-    return set().union(*(_variables(found) for found in set(_settings_classes()) - others))
+    return set().union(*(_variables(found) for found in _classes_of(component)))
 
 
 def _command(path: Sequence[str]) -> Any:
@@ -90,8 +98,7 @@ def _settings(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> dict[type[BaseSettin
         monkeypatch.delenv(name)
     for name, value in environment(container).items():
         monkeypatch.setenv(name, value)
-    classes = (ServerSettings, ROLE_BY_NAME[role_name].settings_class)
-    return {settings_class: settings_from(options, settings_class) for settings_class in classes}
+    return {settings_class: settings_from(options, settings_class) for settings_class in _classes_of(role_name)}
 
 
 def _services(manifests: Manifests) -> list[Pod]:
@@ -111,9 +118,10 @@ def test_every_service_would_start_with_its_arguments_and_variables(
 
 def test_every_variable_of_ours_is_a_setting(manifests: Manifests) -> None:
     """One that no class has would be ignored without a word."""
-    for pod in _services(manifests):
+    for pod in manifests.pods:
         for container in pod.spec["containers"]:
-            given = {variable["name"] for variable in container["env"] if variable["name"].startswith("DRAFTPOOL_")}
+            names = {variable["name"] for variable in container.get("env", ())}
+            given = {name for name in names if name.startswith("DRAFTPOOL_")}
             assert given - _known_variables(pod.component) <= AWAITED
 
 

@@ -103,21 +103,6 @@ def test_an_external_redis_is_known_from_a_secret_alone(production: Manifests) -
     assert variable["valueFrom"] == {"secretKeyRef": {"name": "draftpool-redis", "key": "url"}}
 
 
-def test_certificates_are_where_the_settings_say(production: Manifests) -> None:
-    for pod in production.pods:
-        secret = next(volume["secret"]["secretName"] for volume in pod.spec["volumes"] if volume["name"] == "tls")
-        component = "client" if pod.component == "test" else pod.component
-        assert secret == f"draftpool-{component}-tls"
-        for container in pod.containers:
-            folder = next(mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "tls")
-            told = {name: path for name, path in environment(container).items() if name.startswith("DRAFTPOOL_TLS_")}
-            assert told == {
-                "DRAFTPOOL_TLS_CERT_FILE": f"{folder}/tls.crt",
-                "DRAFTPOOL_TLS_KEY_FILE": f"{folder}/tls.key",
-                "DRAFTPOOL_TLS_CA_FILE": f"{folder}/ca.crt",
-            }
-
-
 def test_a_model_in_a_volume_is_read_from_there_and_never_written() -> None:
     manifests = render(values_of("drafter: {model: {source: volume, claimName: models, id: team/mamba}}"))
     pod = manifests.pod("demo-draftpool-drafter")

@@ -18,9 +18,7 @@
 - name: {{ printf "%s_%s" $prefix (upper $name) }}
   value: {{ include "draftpool.scalar" $value | quote }}
 {{- end }}
-{{- if .root.Values.tls.enabled }}
-{{ include "draftpool.tlsEnvironment" . }}
-{{- end }}
+{{ include "draftpool.securityEnvironment" . }}
 {{- with .pool.extraEnv }}
 {{ toYaml . }}
 {{- end }}
@@ -78,11 +76,55 @@
 {{- end }}
 {{- end }}
 
-{{- define "draftpool.tlsEnvironment" -}}
+{{/* Who this service is to others, and whom it lets in. */}}
+{{- define "draftpool.securityEnvironment" -}}
+{{- $tls := .root.Values.tls -}}
+{{- if not $tls.enabled -}}
+- name: DRAFTPOOL_SERVER_INSECURE
+  value: "true"
+{{- else if eq .component "orchestrator" -}}
+{{ include "draftpool.certificateEnvironment" $tls.poolName }}
+{{- if not (or .root.Values.apiKeys.existingSecret (hasKey .pool.settings "require_client_certificates")) }}
+- name: DRAFTPOOL_ORCHESTRATOR_REQUIRE_CLIENT_CERTIFICATES
+  value: "true"
+{{- end }}
+{{- else -}}
+{{ include "draftpool.certificateEnvironment" "" }}
+- name: DRAFTPOOL_SERVER_ALLOWED_CALLERS
+  value: {{ $tls.orchestratorName | quote }}
+{{- end }}
+{{- end }}
+
+{{/* Takes the name that called servers must carry, where it is not in their address. */}}
+{{- define "draftpool.certificateEnvironment" -}}
 - name: DRAFTPOOL_TLS_CERT_FILE
   value: /etc/draftpool/tls/tls.crt
 - name: DRAFTPOOL_TLS_KEY_FILE
   value: /etc/draftpool/tls/tls.key
 - name: DRAFTPOOL_TLS_CA_FILE
   value: /etc/draftpool/tls/ca.crt
+{{- with . }}
+- name: DRAFTPOOL_TLS_SERVER_NAME
+  value: {{ . | quote }}
+{{- end }}
+{{- end }}
+
+{{/* Of `helm test`, a client like any other. Takes the root. */}}
+{{- define "draftpool.clientEnvironment" -}}
+{{- if .Values.tls.enabled }}
+{{ include "draftpool.certificateEnvironment" .Values.tls.orchestratorName }}
+{{- end }}
+{{- with .Values.apiKeys.testSecret }}
+{{- if .name }}
+- name: DRAFTPOOL_API_KEY
+  valueFrom:
+    secretKeyRef:
+      name: {{ .name }}
+      key: {{ .key }}
+{{- if not $.Values.tls.enabled }}
+- name: DRAFTPOOL_CLIENT_INSECURE
+  value: "true"
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}

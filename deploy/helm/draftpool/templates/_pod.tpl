@@ -91,7 +91,11 @@ livenessProbe:
 {{- define "draftpool.probe" -}}
 {{- if .root.Values.tls.enabled -}}
 exec:
-  command: [draftpool, health, --address, "127.0.0.1:{{ .port }}"]
+  command:
+    - draftpool
+    - health
+    - --address=127.0.0.1:{{ .port }}
+    - --server-name={{ ternary .root.Values.tls.orchestratorName .root.Values.tls.poolName (eq .component "orchestrator") }}
 timeoutSeconds: 10
 {{- else -}}
 grpc:
