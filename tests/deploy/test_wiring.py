@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tests.deploy.chart import Manifests, Pod, environment, matches, render, values_of
 
 
@@ -131,9 +133,20 @@ def test_downloads_share_a_claim_where_there_is_one() -> None:
     assert volumes(neither) == [{"name": "models", "emptyDir": {"sizeLimit": "7Gi"}}] * 2
 
 
-def test_the_monitor_reads_every_service_and_nothing_else(production: Manifests) -> None:
+def test_the_monitor_reads_the_metrics_of_every_service_and_nothing_else(production: Manifests) -> None:
     (monitor,) = production.of_kind("PodMonitor")
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     read = [pod for pod in production.pods if matches(monitor["spec"]["selector"], pod.labels)]
-    with_metrics = [pod.component for pod in read if endpoint["port"] in pod.ports]
-    assert sorted(with_metrics) == ["drafter", "orchestrator", "verifier", "verifier"]
+    ports = {pod.component: pod.ports[endpoint["port"]] for pod in read if endpoint["port"] in pod.ports}
+    assert ports == dict.fromkeys(("drafter", "orchestrator", "verifier"), 9090)
+
+
+def test_the_monitor_tells_pools_apart_by_labels_that_pods_have(production: Manifests) -> None:
+    (monitor,) = production.of_kind("PodMonitor")
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    sources = {source for rule in endpoint["relabelings"] for source in rule["sourceLabels"]}
+    as_prometheus_has_them = {
+        f"__meta_kubernetes_pod_label_{re.sub(r'[^a-zA-Z0-9_]', '_', label)}"
+        for label in production.pod("draftpool-verifier-llama-3-1-8b").labels
+    }
+    assert sources <= as_prometheus_has_them
