@@ -34,13 +34,14 @@ from draftpool.events import (
     model_from_wire,
 )
 from draftpool.generate_request import AcceptanceRule, GenerateOptions, Prompt, generate_request
+from draftpool.learned import LearnedArm, LearnedLoad, LearnedSituation, learned_from_wire
 from draftpool.patience import Patience, Retries
 from draftpool.rpc.channel import CLIENT_OPTIONS, open_channel
 from draftpool.rpc.interceptors import CLIENT_ID_KEY, REQUEST_ID_KEY
 from draftpool.rpc.status import from_rpc_error
 from draftpool.tree import NO_DRAFT, TreeShape
 from draftpool.tree_policy import BestFirst, TreePolicy
-from draftpool.v1 import generation_pb2, generation_pb2_grpc
+from draftpool.v1 import bandit_pb2, bandit_pb2_grpc, generation_pb2, generation_pb2_grpc
 
 __all__ = [
     "NO_DRAFT",
@@ -52,6 +53,9 @@ __all__ = [
     "Event",
     "Finish",
     "GenerateOptions",
+    "LearnedArm",
+    "LearnedLoad",
+    "LearnedSituation",
     "Model",
     "NothingAnswers",
     "Patience",
@@ -86,6 +90,7 @@ class Client:
         self._patience = patience
         self._channel = open_channel(address, CLIENT_OPTIONS)
         self._stub = generation_pb2_grpc.GenerationStub(self._channel)
+        self._bandit_stub = bandit_pb2_grpc.BanditStub(self._channel)
 
     async def __aenter__(self) -> Self:
         return self
@@ -152,6 +157,15 @@ class Client:
         except grpc.aio.AioRpcError as error:
             raise await self._error(error, call) from None
         return tuple(model_from_wire(info) for info in reply.models)
+
+    async def describe_bandit(self, *, timeout_s: float | None = 10.0) -> tuple[LearnedSituation, ...]:
+        """What has been learned about draft trees, by target, drafter and sampling. Raises as `generate` does."""
+        call = self._bandit_stub.DescribeBandit(bandit_pb2.DescribeBanditRequest(), timeout=timeout_s)
+        try:
+            reply = await call
+        except grpc.aio.AioRpcError as error:
+            raise await self._error(error, call) from None
+        return tuple(map(learned_from_wire, reply.situations))
 
     async def _stream(
         self, story: Continuation, expires_at: float | None

@@ -82,6 +82,18 @@ class Fleet:
             raise UnknownModel(f"no target is called {name!r}; served here: {served}")
         return self.targets[name]
 
+    @property
+    def drafter_models(self) -> str:
+        """What the drafters that are up run, and what the bandit therefore learns about."""
+        models = {drafter.description.model for drafter in self.drafters if drafter.is_up and drafter.description}
+        return "+".join(sorted(models)) or "none"
+
+    @property
+    def max_draft_nodes(self) -> int:
+        """The largest tree that every drafter draws, of those that are up; 0 where none is."""
+        limits = [d.description.max_tree_nodes for d in self.drafters if d.is_up and d.description]
+        return min(limits, default=0)
+
     def shared_vocabulary(self, target: Target) -> float | None:
         """The share of the target's tokens that some drafter can propose; None where no drafter is up."""
         shares = [d.shared_vocabulary.get(target.vocabulary.fingerprint) for d in self.drafters if d.is_up]

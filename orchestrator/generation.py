@@ -12,7 +12,7 @@ from draftpool.tree import NO_DRAFT, DraftTree
 from draftpool.tree_policy import TreePolicy
 from draftpool.vocabulary import Vocabulary
 from orchestrator.acceptance import AcceptedPath
-from orchestrator.bandit import RoundOutcome, TreeBandit
+from orchestrator.bandit import RoundOutcome, TreeBandit, VerifiedTree
 from orchestrator.drafting import Draft, DraftSource
 from orchestrator.rules import Accept, coupled
 from orchestrator.text import TextAssembler, TextToken
@@ -161,7 +161,7 @@ class Generation:
         num_committed = self.num_new_tokens - num_before
         round_us = (time.perf_counter_ns() - start) // 1000
         if not (draft.opened_session or verdict.opened_session):  # mostly prefill, which says nothing about shapes
-            self._learn(shape, draft, len(path.token_ids), round_us)
+            self._learn(shape, draft, verdict, path, num_committed, round_us)
         return Round(
             shape=draft.policy or shape,
             tree=draft.tree,
@@ -189,11 +189,25 @@ class Generation:
         num_wanted = self._limits.max_new_tokens - self.num_new_tokens
         return shape.no_deeper_than(num_wanted - 1)
 
-    def _learn(self, shape: TreePolicy, draft: Draft, num_tokens: int, round_us: int) -> None:
-        """A late draft is charged to its shape in both rounds: the one that waited, and the one that used it."""
+    def _learn(
+        self, shape: TreePolicy, draft: Draft, verdict: Verdict, path: AcceptedPath, num_committed: int, round_us: int
+    ) -> None:
+        """A round that went on without its draft is a plain one; what it waited is charged to what was asked for."""
         if shape.depth > 0 and draft.policy is None:
             return  # no drafter answered; that is no property of the shape
-        self._bandit.observe(RoundOutcome(draft.policy or shape, num_tokens, round_us / 1e6, draft.elapsed_us / 1e6))
+        waited_us = draft.elapsed_us if draft.was_hedged else 0
+        if draft.policy is not None and waited_us:
+            self._bandit.charge(draft.policy, waited_us / 1e6, verdict.num_sessions)
+        played = NO_DRAFT if draft.was_hedged else draft.policy or shape
+        self._bandit.observe(
+            RoundOutcome(
+                VerifiedTree(played, draft.tree, path.nodes, num_committed, is_rest=draft.is_late),
+                round_s=(round_us - waited_us) / 1e6,
+                draft_s=(draft.elapsed_us - waited_us) / 1e6,
+                verify_s=verdict.elapsed_us / 1e6,
+                num_sessions=verdict.num_sessions,
+            )
+        )
 
     def _commit(self, path: AcceptedPath, verdict: Verdict) -> list[TextToken]:
         """Add the path's tokens to the truth, up to the first that ends the generation; return what is released."""

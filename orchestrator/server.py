@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 from draftpool.rpc import server as rpc_server
 from draftpool.settings import ServerSettings
-from draftpool.v1 import generation_pb2_grpc
+from draftpool.v1 import bandit_pb2_grpc, generation_pb2_grpc
 from orchestrator import metrics
 from orchestrator.admission import Admission
-from orchestrator.bandit import BanditRegistry, measured_cost, paper_cost
+from orchestrator.bandit import BanditRegistry, Method
+from orchestrator.bandit.policies import Fixed, Policy, Thompson, Ucb1, UcbTuned
+from orchestrator.bandit.rewards import measured_reward, paper_reward
+from orchestrator.bandit_servicer import BanditServicer
 from orchestrator.discovery import sources_of
 from orchestrator.ejection import EjectionPolicy
 from orchestrator.fleet import Fleet
@@ -17,7 +21,7 @@ from orchestrator.servicer import GenerationServicer
 from orchestrator.settings import DEFAULT_ARMS, OrchestratorSettings
 from orchestrator.sharing.store import open_sums
 
-_PRICINGS = {"measured": measured_cost, "paper": paper_cost}
+_PRICINGS = {"measured": measured_reward, "paper": paper_reward}
 
 
 async def serve(
@@ -34,14 +38,20 @@ async def serve(
         max_waiting=settings.max_queued_requests,
         lift_s=settings.priority_lift_s,
     )
-    bandits = BanditRegistry(DEFAULT_ARMS, _PRICINGS[settings.reward], settings.exploration)
-    servicer = GenerationServicer(fleet, bandits, admission, settings)
-    service = rpc_server.Service(
-        "draftpool.v1.Generation",
-        lambda server: generation_pb2_grpc.add_GenerationServicer_to_server(servicer, server),
-    )
-    async with open_sums(settings), fleet.watched():
-        await rpc_server.serve([service], server_settings, on_ready=on_ready)
+    async with open_sums(settings) as sums, fleet.watched():
+        bandits = BanditRegistry(DEFAULT_ARMS, sums, _method(settings))
+        servicer = GenerationServicer(fleet, bandits, admission, settings)
+        services = [
+            rpc_server.Service(
+                "draftpool.v1.Generation",
+                lambda server: generation_pb2_grpc.add_GenerationServicer_to_server(servicer, server),
+            ),
+            rpc_server.Service(
+                "draftpool.v1.Bandit",
+                lambda server: bandit_pb2_grpc.add_BanditServicer_to_server(BanditServicer(bandits), server),
+            ),
+        ]
+        await rpc_server.serve(services, server_settings, on_ready=on_ready)
 
 
 def _fleet(settings: OrchestratorSettings) -> Fleet:
@@ -50,4 +60,19 @@ def _fleet(settings: OrchestratorSettings) -> Fleet:
         drafters=sources_of(settings.drafters, dns_refresh_s=settings.dns_refresh_s),
         refresh_s=settings.refresh_s,
         ejection=EjectionPolicy(settings.ejection_s, settings.max_ejection_s, settings.max_ejected_share),
+    )
+
+
+def _method(settings: OrchestratorSettings) -> Method:
+    policies: dict[str, Policy] = {
+        "ucb_tuned": UcbTuned(settings.exploration),
+        "ucb1": Ucb1(settings.exploration),
+        "thompson": Thompson(settings.exploration, random.Random()),
+        "fixed": Fixed(settings.fixed_arm),
+    }
+    return Method(
+        policy=policies[settings.bandit_policy],
+        pricing=_PRICINGS[settings.reward],
+        yield_half_life=settings.yield_half_life,
+        timing_half_life=settings.timing_half_life,
     )

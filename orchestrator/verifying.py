@@ -38,6 +38,7 @@ class Verdict:
         top_token_ids, top_logprobs: (N + 1) * n, row after row, most probable first; empty where not asked for.
         laws: the target's, under the rejection rule.
         num_lost: sessions lost on the way to this reply.
+        num_sessions: open at the verifier as it replied.
     """
 
     chosen_token_ids: tuple[int, ...]
@@ -49,6 +50,7 @@ class Verdict:
     top_logprobs: tuple[float, ...] = ()
     laws: TargetLaws | None = None
     num_lost: int = 0
+    num_sessions: int = 1
 
     def logprob(self, row: int, token_id: int) -> float | None:
         """Of a token that the row's choice has become; None where not asked for."""
@@ -172,6 +174,7 @@ class VerifySource:
             tuple(reply.top_token_ids),
             tuple(reply.top_logprobs),
             self._laws(reply, tree, drawn_from),
+            num_sessions=reply.load.num_sessions,
         )
 
     def _laws(

@@ -7,6 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
+from draftpool.cli.bandit import bandit
 from draftpool.cli.demo import demo
 from draftpool.cli.failures import report
 from draftpool.cli.generate import generate
@@ -25,7 +26,7 @@ def build_app() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for command in (up, generate, models, demo):
+    for command in (up, generate, models, bandit, demo):
         app.command()(command)
     app.add_typer(serve_app(), name="serve")
     return app

@@ -49,8 +49,11 @@ _CALL_TIMEOUT_S = 5.0
 
 _REFRESH_S = 10.0
 
-_FAREWELL_S = 3.0
+_FAREWELL_S = 2.0
 """Longest wait for the last merges when the process ends, in seconds."""
+
+_HANG_UP_S = 1.0
+"""Longest wait for connections to close, in seconds."""
 
 _MAX_DOUBLINGS = 10
 """Of the pause between failures, which ends growing long before."""
@@ -121,6 +124,8 @@ class RedisSums:
         """One round: merge every group that has changed, fetch those that are new or old. Returns whether all went."""
         try:
             num_merged, refusal = await self._merge_due()
+        except ResponseError as error:  # an answer to the knock
+            return await self._fail(Trouble.REFUSED, error)
         except _UNREACHABLE as error:
             return await self._fail(Trouble.UNREACHABLE, error)
         except Exception as error:  # sharing must outlive whatever a reply or the client holds
@@ -185,7 +190,7 @@ class RedisSums:
 
     async def _disconnect(self) -> None:
         try:
-            async with asyncio.timeout(_CALL_TIMEOUT_S):
+            async with asyncio.timeout(_HANG_UP_S):
                 await self._client.aclose()
         except Exception as error:
             log.debug("closing the connections to Redis: %r", error)

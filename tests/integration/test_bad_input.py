@@ -105,17 +105,6 @@ async def test_a_drafter_names_a_vocabulary_it_was_not_taught(stack: Stack) -> N
     assert isinstance(from_rpc_error(refused.value), errors.UnknownVocabulary)
 
 
-async def test_the_rejection_rule_is_known_and_not_yet_served(stack: Stack) -> None:
-    async with open_channel(stack.verifiers["tiny-llama"][0]) as channel:
-        call = verifier_pb2_grpc.VerifierStub(channel).Verify()
-        message = verify([1])
-        message.session.acceptance_rule = sampling_pb2.ACCEPTANCE_RULE_REJECTION
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await call.write(message)
-            await call.read()
-    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
-
-
 async def test_an_abandoned_generation_frees_both_sessions(client: Client, stack: Stack) -> None:
     generation = client.generate("tiny-llama", QUESTION, ignore_eos=True, max_new_tokens=1500)
     for _ in range(12):

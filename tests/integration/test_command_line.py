@@ -117,7 +117,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         children = up.children
         up.process.send_signal(signal.SIGINT)
         assert up.process.wait(30) == 0, up.output
-        assert not [pid for pid in children if is_running(pid)]
+        assert wait_until(lambda: not any(map(is_running, children)), 10)
     finally:
         up.process.kill()
         up.process.wait()
@@ -127,9 +127,9 @@ def generate(up: Up, *options: str, prompt: str = PROMPT) -> subprocess.Complete
     return run("generate", prompt, "--address", up.address, "--max-new-tokens", "40", *options)
 
 
-def test_up_runs_a_drafter_two_verifiers_and_an_orchestrator(served: Up) -> None:
-    assert len(served.children) == 4
-    for name in ("drafter", "verifier tiny-llama", "verifier tiny-neox", "orchestrator"):
+def test_up_runs_a_redis_a_drafter_two_verifiers_and_an_orchestrator(served: Up) -> None:
+    assert len(served.children) == 6, "and who watches over the redis"
+    for name in ("redis", "drafter", "verifier tiny-llama", "verifier tiny-neox", "orchestrator"):
         assert f"✓ {name} ready" in served.output
 
 

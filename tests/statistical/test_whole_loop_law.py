@@ -28,6 +28,7 @@ from transformers import (
 from draftpool.cli.plan import StackPlan
 from draftpool.cli.stack import Stack
 from draftpool.client import Client, TreeShape
+from tests.unhurried import unhurried
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -81,8 +82,9 @@ def probs(folders: tuple[Path, Path]) -> np.ndarray:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(folders: tuple[Path, Path]) -> AsyncIterator[Client]:
     plan = StackPlan(targets=(str(folders[0]),), drafter=str(folders[1]), dtype="float32")
-    async with Stack(plan) as stack, Client(stack.orchestrator) as connected:
-        yield connected
+    with unhurried():
+        async with Stack(plan) as stack, Client(stack.orchestrator) as connected:
+            yield connected
 
 
 async def sample(client: Client, **options: object) -> tuple[np.ndarray, Counter[int]]:

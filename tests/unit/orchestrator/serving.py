@@ -9,7 +9,7 @@ import grpc
 from draftpool.rpc.interceptors import MannersInterceptor
 from draftpool.v1 import generation_pb2_grpc
 from orchestrator.admission import Admission
-from orchestrator.bandit import BanditRegistry, measured_cost
+from orchestrator.bandit import BanditRegistry, LocalSums, Method
 from orchestrator.servicer import GenerationServicer
 from orchestrator.settings import DEFAULT_ARMS, OrchestratorSettings
 from tests.unit.orchestrator.fake_services import FakeDrafter, FakeVerifier, fleet_of
@@ -23,7 +23,7 @@ async def orchestrator_of(*services: FakeVerifier | FakeDrafter, **settings: Any
         max_running=made.max_requests, max_waiting=made.max_queued_requests, lift_s=made.priority_lift_s
     )
     async with fleet_of(*services) as fleet:
-        bandits = BanditRegistry(DEFAULT_ARMS, measured_cost, made.exploration)
+        bandits = BanditRegistry(DEFAULT_ARMS, LocalSums(), Method())
         server = grpc.aio.server(interceptors=[MannersInterceptor()])
         generation_pb2_grpc.add_GenerationServicer_to_server(
             GenerationServicer(fleet, bandits, admission, made), server

@@ -14,6 +14,10 @@ from draftpool.cli.listening import free_port
 from tests.unit.orchestrator.sharing.redis_server import RedisServer, running
 from tests.unit.orchestrator.sharing.replicas import flush_all, quiet_replica, stored_sums
 
+COMMANDS = "+evalsha +eval +hgetall +hset +hdel +expire +time +ping +client"
+USER = f"user draftpool on >geheim ~draftpool:bandit:* {COMMANDS}"
+"""As docs/redis.md has it."""
+
 StartRedis = Callable[..., RedisServer]
 
 
@@ -40,8 +44,7 @@ async def test_with_a_password_of_strange_characters(start_redis: StartRedis) ->
 
 
 async def test_as_a_user_who_may_do_this_and_nothing_else(start_redis: StartRedis) -> None:
-    commands = "+evalsha +eval +hgetall +hset +hdel +expire +time +ping +client"
-    server = start_redis(f"user draftpool on >geheim ~draftpool:bandit:* {commands}")
+    server = start_redis(USER)
     await share(server.url.replace("//", "//draftpool:geheim@"))
 
 
@@ -63,13 +66,14 @@ async def test_over_tls_with_a_certificate_of_ones_own(redis7: Path, tmp_path: P
 
 
 async def test_a_cluster(redis_binary: Path) -> None:
-    with running(redis_binary, "cluster-enabled yes") as server:
+    with running(redis_binary, "cluster-enabled yes", f"{USER} +cluster +command") as server:
         async with Redis.from_url(server.url) as client, asyncio.timeout(30):
             await client.execute_command("CLUSTER ADDSLOTS", *range(16384))
             while (await client.execute_command("CLUSTER INFO"))["cluster_state"] != "ok":
                 await asyncio.sleep(0.05)
-        await share(f"redis+cluster://127.0.0.1:{server.port}")
-        async with quiet_replica(f"redis+cluster://127.0.0.1:{server.port}") as sums:
+        url = f"redis+cluster://draftpool:geheim@127.0.0.1:{server.port}"
+        await share(url)
+        async with quiet_replica(url) as sums:
             for number in range(20):  # in slots of all kinds
                 sums.add(f"group {number}", {"n": 1.0})
             await flush_all(sums)

@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from orchestrator.bandit.sums import LocalSums
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.sharing.redis_sums import RedisSums
 from orchestrator.sharing.store import open_sums
-from orchestrator.sharing.sums import LocalSums
 from tests.unit.orchestrator.sharing.redis_server import RedisServer
 from tests.unit.orchestrator.sharing.replicas import stored_sums
 
