@@ -29,20 +29,6 @@ from orchestrator.settings import OrchestratorSettings
 from tests.deploy.chart import CHART, Manifests, Object, Pod, environment, render, values_of
 from verifier_service.settings import VerifierSettings
 
-AWAITED = {
-    "DRAFTPOOL_API_KEY",
-    "DRAFTPOOL_CLIENT_INSECURE",
-    "DRAFTPOOL_ORCHESTRATOR_API_KEYS_FILE",
-    "DRAFTPOOL_ORCHESTRATOR_REQUIRE_CLIENT_CERTIFICATES",
-    "DRAFTPOOL_SERVER_ALLOWED_CALLERS",
-    "DRAFTPOOL_SERVER_INSECURE",
-    "DRAFTPOOL_TLS_CA_FILE",
-    "DRAFTPOOL_TLS_CERT_FILE",
-    "DRAFTPOOL_TLS_KEY_FILE",
-    "DRAFTPOOL_TLS_SERVER_NAME",
-}
-"""Agreed on, and not in the code yet; as little is `draftpool health`, which TLS needs."""
-
 ROLE_BY_NAME = {role.name: role for role in ROLES}
 OWN_COMPONENTS = set(ROLE_BY_NAME)
 
@@ -122,12 +108,7 @@ def test_every_variable_of_ours_is_a_setting(manifests: Manifests) -> None:
         for container in pod.spec["containers"]:
             names = {variable["name"] for variable in container.get("env", ())}
             given = {name for name in names if name.startswith("DRAFTPOOL_")}
-            assert given - _known_variables(pod.component) <= AWAITED
-
-
-def test_nothing_is_awaited_that_is_there() -> None:
-    there = set().union(*(_known_variables(component) for component in OWN_COMPONENTS))
-    assert there & AWAITED == set(), "these have come: take them off the list"
+            assert given <= _known_variables(pod.component)
 
 
 def test_no_variable_is_given_twice(manifests: Manifests) -> None:
@@ -259,8 +240,7 @@ def test_the_schema_has_the_settings_that_the_services_have() -> None:
 
 def test_what_the_chart_sets_itself_is_a_setting_of_some_service() -> None:
     fields = set().union(*(role.settings_class.model_fields for role in ROLES))
-    awaited = {name.removeprefix("DRAFTPOOL_ORCHESTRATOR_").lower() for name in AWAITED}
-    assert fields | awaited >= SET_BY_THE_CHART
+    assert fields >= SET_BY_THE_CHART
 
 
 def test_the_chart_knows_the_embedded_models() -> None:
