@@ -46,10 +46,14 @@ def observe_round(target: str, round_: Round) -> None:
     DRAFTED_NODES.labels(target).inc(round_.tree.num_nodes)
     ACCEPTED_TOKENS.labels(target).inc(round_.num_accepted)
     GENERATED_TOKENS.labels(target).inc(round_.num_committed)
-    HEDGED_ROUNDS.labels(target).inc(round_.was_hedged)
-    LATE_DRAFTS.labels(target).inc(round_.draft_was_late)
-    FAILOVERS.labels(target, "drafter").inc(round_.num_drafters_lost)
-    FAILOVERS.labels(target, "verifier").inc(round_.num_verifiers_lost)
+    if round_.was_hedged:
+        HEDGED_ROUNDS.labels(target).inc()
+    if round_.draft_was_late:
+        LATE_DRAFTS.labels(target).inc()
+    if round_.num_drafters_lost:
+        FAILOVERS.labels(target, "drafter").inc(round_.num_drafters_lost)
+    if round_.num_verifiers_lost:
+        FAILOVERS.labels(target, "verifier").inc(round_.num_verifiers_lost)
     ROUND_SECONDS.labels(target).observe(round_.round_us / 1e6)
 
 
