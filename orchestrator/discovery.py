@@ -96,7 +96,9 @@ def sources_of(entries: Sequence[str], *, dns_refresh_s: float) -> list[Discover
     """
     names = [DnsName(*_split(entry), dns_refresh_s) for entry in entries if entry.startswith(_DNS)]
     services = [_service(entry) for entry in entries if entry.startswith(_KUBERNETES)]
-    addresses = frozenset(join_address(*_split(entry)) for entry in entries if not entry.startswith((_DNS, _KUBERNETES)))
+    addresses = frozenset(
+        join_address(*_split(entry)) for entry in entries if not entry.startswith((_DNS, _KUBERNETES))
+    )
     return [*([StaticAddresses(addresses)] if addresses else []), *names, *services]
 
 

@@ -1,6 +1,7 @@
 """The pods of a Kubernetes Service, from its EndpointSlices: listed once, then watched.
 
-Unlike a resolver, the API server says with authority that nobody is there. While it cannot be asked, all stays as it was.
+Unlike a resolver, the API server says with authority that nobody is there. While it cannot be asked, all stays as it
+was.
 """
 
 from __future__ import annotations

@@ -128,13 +128,19 @@ def _load_pod(configuration: Configuration) -> str:
 
 async def _load_kubeconfig(configuration: Configuration) -> str:
     """Returns the namespace of the current context."""
-    paths = os.environ.get("KUBECONFIG") or "~/.kube/config"
-    if not any(Path(path).expanduser().is_file() for path in paths.split(os.pathsep) if path):
-        raise ConfigException(f"this is no pod ({SERVICE_HOST_ENV_NAME} is not set) and {paths} is not there")
+    paths = _kubeconfig_paths()
     # Not persisted: nothing but a credential plugin's owner should write to somebody's kubeconfig.
     await load_kube_config(paths, client_configuration=configuration, persist_config=False)
     _, context = list_kube_config_contexts(paths)
     return str(context["context"].get("namespace") or "default")
+
+
+def _kubeconfig_paths() -> str:
+    """As in the variable: several may be merged. Raises ConfigException where there is none."""
+    paths = os.environ.get("KUBECONFIG") or "~/.kube/config"
+    if not any(Path(path).expanduser().is_file() for path in paths.split(os.pathsep) if path):
+        raise ConfigException(f"this is no pod ({SERVICE_HOST_ENV_NAME} is not set) and {paths} is not there")
+    return paths
 
 
 def _status(body: bytes) -> Json:

@@ -12,7 +12,7 @@ import json
 import ssl
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -89,28 +89,30 @@ class FakeApiServer:
     Attributes:
         allowed: verbs that RBAC lets through.
         token: that must be shown; None for any.
-        script: answers to the next requests instead of proper ones: status and headers.
+        script: answers to the next requests instead of proper ones: status, and headers or a body that is no JSON.
         gone_as_status: a watch from before the log begins is refused by the status of the answer.
         bookmark_s: between bookmarks of a watch, for who allows them.
         is_silent: watches tell nothing and do not end, as if the network had swallowed the connection.
         is_slow: watches send their events byte by byte.
         queries: that came.
-        tokens: that were shown.
         num_watches: open.
+        num_bookmarks: sent.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.allowed = {"list", "watch"}
         self.token: str | None = None
-        self.script: list[tuple[int, dict[str, str]]] = []
+        self.script: list[tuple[int, dict[str, str] | str]] = []
         self.gone_as_status = False
         self.bookmark_s = 60.0
         self.is_silent = False
         self.is_slow = False
         self.queries: list[dict[str, str]] = []
-        self.tokens: list[str] = []
+        self.num_bookmarks = 0
         self.port = 0
         self.version = 100
+        self._may_answer = asyncio.Event()
+        self._may_answer.set()
         self._tls = tls
         self._slices: dict[str, Json] = {}
         self._log: list[Change] = []
@@ -124,6 +126,10 @@ class FakeApiServer:
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
+    def slices(self) -> list[Json]:
+        return list(self._slices.values())
+
+    @property
     def num_watches(self) -> int:
         return len(self._watches)
 
@@ -133,7 +139,7 @@ class FakeApiServer:
         app.router.add_get(COLLECTION, self._answer)
         for path, told in _WHAT_THERE_IS.items():
             app.router.add_get(path, _telling(told))
-        self._runner = web.AppRunner(app, shutdown_timeout=0)
+        self._runner = web.AppRunner(app, shutdown_timeout=0, handler_cancellation=True)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls, reuse_address=True)
         await site.start()
@@ -161,6 +167,13 @@ class FakeApiServer:
         self._compacted = self.version
         self._log.clear()
 
+    def hold(self) -> None:
+        """Answer no new request until `go_on`."""
+        self._may_answer.clear()
+
+    def go_on(self) -> None:
+        self._may_answer.set()
+
     def cut(self, *, in_line: bool = False) -> None:
         """Break all watches off; in the middle of a line it looks like a proper end, as some proxies make it."""
         for transport in list(self._watches):
@@ -187,8 +200,8 @@ class FakeApiServer:
         query = dict(request.query)
         verb = "watch" if query.get("watch") in ("true", "True", "1") else "list"
         self.queries.append(query)
-        self.tokens.append(request.headers.get("Authorization", ""))
-        if self.token is not None and self.tokens[-1].lower() != f"bearer {self.token}":
+        await self._may_answer.wait()
+        if self.token is not None and request.headers.get("Authorization", "").lower() != f"bearer {self.token}":
             return _status(401, "Unauthorized", "Unauthorized")
         if verb not in self.allowed:
             namespace = request.match_info["namespace"]
@@ -198,8 +211,10 @@ class FakeApiServer:
             )
             return _status(403, "Forbidden", message)
         if self.script:
-            code, headers = self.script.pop(0)
-            return _status(code, "ScriptedForATest", "scripted", headers)
+            code, told = self.script.pop(0)
+            if isinstance(told, str):
+                return web.Response(status=code, text=told, content_type="text/html")
+            return _status(code, "ScriptedForATest", "scripted", told)
         if verb == "list":
             return self._list(request)
         assert request.transport is not None
@@ -258,6 +273,7 @@ class FakeApiServer:
                 version, next_bookmark_s = self.version, now_s + self.bookmark_s
                 told = {"kind": "EndpointSlice", "metadata": {"resourceVersion": str(version)}}
                 await self._send(response, {"type": "BOOKMARK", "object": told})
+                self.num_bookmarks += 1
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.001, next_bookmark_s - now_s)):
                     await news.wait()
