@@ -54,7 +54,9 @@ class EndpointSlices:
         by_pod: dict[str, str] = {}
         for item in sorted(self._by_name.values(), key=_family, reverse=True):
             port = self._port_in(item)
-            for endpoint in _able(item) if port is not None else ():
+            if port is None:
+                continue
+            for endpoint in _able(item):
                 address = join_address(endpoint["addresses"][0], port)  # further ones are the same endpoint again
                 by_pod[(endpoint.get("targetRef") or {}).get("uid", address)] = address
         return frozenset(by_pod.values())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -53,7 +53,7 @@ class KubernetesService:
                         yield told
             await asyncio.sleep(outage.pause_s)
 
-    async def _changes(self, slices: EndpointSlices, outage: Outage) -> AsyncIterator[None]:
+    async def _changes(self, slices: EndpointSlices, outage: Outage) -> AsyncGenerator[None]:
         """Yields whenever something has been learned. Ends at the first trouble, with it in the outage; only a watch
         that gets somewhere ends an outage, or a list that is followed by a refusal would be asked for without a pause.
         """
@@ -63,6 +63,7 @@ class KubernetesService:
                     if slices.version is None:
                         slices.replace(await api.list())
                         yield
+                        continue
                     async with aclosing(api.watch(slices.version, self.watch_s)) as events:
                         async for event in events:
                             slices.apply(event)

@@ -10,11 +10,11 @@ import json
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration, DiscoveryV1Api
@@ -45,7 +45,7 @@ class SliceApi:
         async with self._answer("list", _request_timeout=_LIST_TIMEOUT_S) as response:
             return _decoded(await response.read())
 
-    async def watch(self, version: str, timeout_s: float) -> AsyncIterator[Json]:
+    async def watch(self, version: str, timeout_s: float) -> AsyncGenerator[Json]:
         """Events after a version, bookmarks among them, until the server ends the watch as it was told to.
 
         Args:
@@ -152,9 +152,9 @@ def _status(body: bytes) -> Json:
     return told if isinstance(told, dict) else {}
 
 
-def _decoded(text: bytes) -> Any:
+def _decoded(text: bytes) -> Json:
     """Raises Trouble where it is no JSON: a line that was cut."""
     try:
-        return json.loads(text)
+        return cast("Json", json.loads(text))
     except ValueError:
         raise Trouble(f"the API server sent what is no JSON: {text[:100]!r}") from None

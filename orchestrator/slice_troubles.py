@@ -20,7 +20,7 @@ _MEANINGS = {
     401: "the API server does not accept the credentials",
     403: "RBAC does not allow to {verb} the EndpointSlices of namespace {namespace}; a Role there must allow the verbs "
     "get, list and watch on endpointslices of the API group discovery.k8s.io, and be bound to the service account",
-    410: "the API server has forgotten what changed since; the EndpointSlices of namespace {namespace} are listed again",
+    410: "the API server has forgotten what changed since; the EndpointSlices of namespace {namespace} are listed anew",
     404: "the API server does not know EndpointSlices (discovery.k8s.io/v1, since Kubernetes 1.21), or it is none",
 }
 
