@@ -41,7 +41,8 @@ class OrchestratorSettings(BaseSettings):
     verifiers: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Addresses of verifier replicas, of any targets; each tells what it serves. host:port is one "
-        "replica, dns:///host:port is one at each address of the name, looked up again and again.",
+        "replica, dns:///host:port is one at each address of the name, looked up again and again, and "
+        "kubernetes:///[namespace/]service:port is one at each ready pod of the Service, port by number or by name.",
     )
     drafters: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Addresses of drafter replicas, as for verifiers; none means decoding without drafts."
