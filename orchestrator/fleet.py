@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -44,6 +44,7 @@ class Fleet:
         ejection: EjectionPolicy,
     ) -> None:
         self.targets: dict[str, Target] = {}
+        self._enlisted = asyncio.Event()  # another one after each replica that comes up
         self._verifiers = Roster(
             verifiers,
             replica_at=partial(VerifierReplica, ejection=ejection),
@@ -75,12 +76,18 @@ class Fleet:
         async with self._verifiers.kept(), self._drafters.kept():  # drafters are taught the targets found before
             yield
 
-    def target(self, name: str) -> Target:
-        """Raises UnknownModel, naming those that are served."""
+    def target(self, name: str, *, others: Collection[str] = ()) -> Target:
+        """Raises UnknownModel, naming those that are served, and `others` that would be."""
         if name not in self.targets:
-            served = ", ".join(sorted(self.targets)) or "none yet"
+            served = ", ".join(sorted({*self.targets, *others})) or "none yet"
             raise UnknownModel(f"no target is called {name!r}; served here: {served}")
         return self.targets[name]
+
+    async def until_up(self, name: str) -> Target:
+        """Wait until a target has a replica that is up, be it known yet or not."""
+        while not ((target := self.targets.get(name)) is not None and target.is_up):
+            await self._enlisted.wait()
+        return target
 
     def shared_vocabulary(self, target: Target) -> float | None:
         """The share of the target's tokens that some drafter can propose; None where no drafter is up."""
@@ -143,6 +150,8 @@ class Fleet:
             target = self.targets[described.name] = described
         target.replicas.append(replica)
         replica.welcome(described.description.load)
+        self._enlisted.set()
+        self._enlisted = asyncio.Event()
         log.info("verifier %s serves %s", replica.address, target.name)
 
     def _let_verifier_go(self, replica: VerifierReplica) -> None:

@@ -10,9 +10,12 @@ from draftpool.v1 import generation_pb2_grpc
 from orchestrator import metrics
 from orchestrator.admission import Admission
 from orchestrator.bandit import BanditRegistry, measured_cost, paper_cost
+from orchestrator.cold_start import ColdStarts
 from orchestrator.discovery import sources_of
 from orchestrator.ejection import EjectionPolicy
 from orchestrator.fleet import Fleet
+from orchestrator.scaling.demand import Demand
+from orchestrator.scaling.server import scaler_served
 from orchestrator.servicer import GenerationServicer
 from orchestrator.settings import DEFAULT_ARMS, OrchestratorSettings
 from orchestrator.sharing.store import open_sums
@@ -35,12 +38,13 @@ async def serve(
         lift_s=settings.priority_lift_s,
     )
     bandits = BanditRegistry(DEFAULT_ARMS, _PRICINGS[settings.reward], settings.exploration)
-    servicer = GenerationServicer(fleet, bandits, admission, settings)
+    demand = Demand()
+    servicer = GenerationServicer(fleet, _cold_starts(settings, fleet, demand), bandits, admission, settings)
     service = rpc_server.Service(
         "draftpool.v1.Generation",
         lambda server: generation_pb2_grpc.add_GenerationServicer_to_server(servicer, server),
     )
-    async with open_sums(settings), fleet.watched():
+    async with open_sums(settings), fleet.watched(), scaler_served(settings, fleet, demand):
         await rpc_server.serve([service], server_settings, on_ready=on_ready)
 
 
@@ -50,4 +54,15 @@ def _fleet(settings: OrchestratorSettings) -> Fleet:
         drafters=sources_of(settings.drafters, dns_refresh_s=settings.dns_refresh_s),
         refresh_s=settings.refresh_s,
         ejection=EjectionPolicy(settings.ejection_s, settings.max_ejection_s, settings.max_ejected_share),
+    )
+
+
+def _cold_starts(settings: OrchestratorSettings, fleet: Fleet, demand: Demand) -> ColdStarts:
+    return ColdStarts(
+        fleet,
+        demand,
+        cold_targets=settings.cold_targets,
+        cold_start_s=settings.cold_start_s,
+        recovery_s=settings.recovery_s,
+        max_waiting=settings.max_queued_requests,
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import grpc
@@ -87,6 +88,27 @@ async def serve(
         log.info("draining, at most %g s", settings.drain_grace_s)
         await health_servicer.enter_graceful_shutdown()
         await calls.drain(settings.drain_grace_s, signals.second)
+        await server.stop(_FAREWELL_S)
+
+
+@asynccontextmanager
+async def served_beside(services: Sequence[Service], listen: str) -> AsyncIterator[str]:
+    """Serve on a port of its own beside that of `serve`, for as long as the context lasts; gives the bound address.
+
+    Calls are ended with the context; nothing drains.
+
+    Raises:
+        BadParameter: the address cannot be bound.
+    """
+    server = grpc.aio.server(interceptors=[MannersInterceptor()], options=_OPTIONS)
+    for service in services:
+        service.register(server)
+    address = await _bind(server, listen)
+    await server.start()
+    log.info("%s on %s", ", ".join(service.full_name for service in services), address)
+    try:
+        yield address
+    finally:
         await server.stop(_FAREWELL_S)
 
 

@@ -10,6 +10,8 @@ from draftpool.rpc.interceptors import MannersInterceptor
 from draftpool.v1 import generation_pb2_grpc
 from orchestrator.admission import Admission
 from orchestrator.bandit import BanditRegistry, measured_cost
+from orchestrator.cold_start import ColdStarts
+from orchestrator.scaling.demand import Demand
 from orchestrator.servicer import GenerationServicer
 from orchestrator.settings import DEFAULT_ARMS, OrchestratorSettings
 from tests.unit.orchestrator.fake_services import FakeDrafter, FakeVerifier, fleet_of
@@ -24,9 +26,17 @@ async def orchestrator_of(*services: FakeVerifier | FakeDrafter, **settings: Any
     )
     async with fleet_of(*services) as fleet:
         bandits = BanditRegistry(DEFAULT_ARMS, measured_cost, made.exploration)
+        cold_starts = ColdStarts(
+            fleet,
+            Demand(),
+            cold_targets=made.cold_targets,
+            cold_start_s=made.cold_start_s,
+            recovery_s=made.recovery_s,
+            max_waiting=made.max_queued_requests,
+        )
         server = grpc.aio.server(interceptors=[MannersInterceptor()])
         generation_pb2_grpc.add_GenerationServicer_to_server(
-            GenerationServicer(fleet, bandits, admission, made), server
+            GenerationServicer(fleet, cold_starts, bandits, admission, made), server
         )
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
