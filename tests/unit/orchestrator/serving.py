@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -11,7 +12,9 @@ from draftpool.v1 import generation_pb2_grpc
 from orchestrator.admission import Admission
 from orchestrator.bandit import BanditRegistry, measured_cost
 from orchestrator.cold_start import ColdStarts
+from orchestrator.fleet import Fleet
 from orchestrator.scaling.demand import Demand
+from orchestrator.scaling.server import scaler_served
 from orchestrator.servicer import GenerationServicer
 from orchestrator.settings import DEFAULT_ARMS, OrchestratorSettings
 from tests.unit.orchestrator.fake_services import FakeDrafter, FakeVerifier, fleet_of
@@ -20,27 +23,45 @@ from tests.unit.orchestrator.fake_services import FakeDrafter, FakeVerifier, fle
 @asynccontextmanager
 async def orchestrator_of(*services: FakeVerifier | FakeDrafter, **settings: Any) -> AsyncIterator[str]:
     """The address of an orchestrator in front of these services."""
-    made = OrchestratorSettings(**settings)
+    async with fleet_of(*services) as fleet, serving(fleet, **settings) as served:
+        yield served.address
+
+
+@dataclass
+class Served:
+    """An orchestrator.
+
+    Attributes:
+        scaler: the address of its external scaler, where it has one.
+    """
+
+    address: str
+    scaler: str | None
+
+
+@asynccontextmanager
+async def serving(fleet: Fleet, **settings: Any) -> AsyncIterator[Served]:
+    """An orchestrator in front of a fleet."""
+    made, demand = OrchestratorSettings(**settings), Demand()
     admission = Admission(
         max_running=made.max_requests, max_waiting=made.max_queued_requests, lift_s=made.priority_lift_s
     )
-    async with fleet_of(*services) as fleet:
-        bandits = BanditRegistry(DEFAULT_ARMS, measured_cost, made.exploration)
-        cold_starts = ColdStarts(
-            fleet,
-            Demand(),
-            cold_targets=made.cold_targets,
-            cold_start_s=made.cold_start_s,
-            recovery_s=made.recovery_s,
-            max_waiting=made.max_queued_requests,
-        )
-        server = grpc.aio.server(interceptors=[MannersInterceptor()])
-        generation_pb2_grpc.add_GenerationServicer_to_server(
-            GenerationServicer(fleet, cold_starts, bandits, admission, made), server
-        )
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        try:
-            yield f"127.0.0.1:{port}"
-        finally:
-            await server.stop(None)
+    cold_starts = ColdStarts(
+        fleet,
+        demand,
+        cold_targets=made.cold_targets,
+        cold_start_s=made.cold_start_s,
+        recovery_s=made.recovery_s,
+        max_waiting=made.max_queued_requests,
+    )
+    bandits = BanditRegistry(DEFAULT_ARMS, measured_cost, made.exploration)
+    server = grpc.aio.server(interceptors=[MannersInterceptor()])
+    servicer = GenerationServicer(fleet, cold_starts, bandits, admission, made)
+    generation_pb2_grpc.add_GenerationServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with scaler_served(made, fleet, demand) as scaler:
+            yield Served(f"127.0.0.1:{port}", scaler)
+    finally:
+        await server.stop(None)
