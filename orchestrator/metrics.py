@@ -36,6 +36,15 @@ REFUSED = Counter(
 QUEUE_SECONDS = Histogram(
     "draftpool_queue_seconds", "Wait for a place, by priority.", ["priority"], buckets=(0, *SHORT_SECONDS, 4, 16, 64)
 )
+COLD_WAITING = Gauge(
+    "draftpool_cold_waiting_requests", "Requests that wait for a target to start, by target.", ["target"]
+)
+COLD_START_SECONDS = Histogram(
+    "draftpool_cold_start_seconds",
+    "Wait for a target to start, whether it came or not, by target.",
+    ["target"],
+    buckets=(0.25, 1, 4, 16, 32, 64, 128, 256, 512, 1024),
+)
 PAUSED = Gauge("draftpool_paused_requests", "Requests whose client does not read; they hold neither place nor session.")
 
 

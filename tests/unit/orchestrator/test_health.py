@@ -7,9 +7,11 @@ import pytest
 
 from orchestrator.admission import Admission
 from orchestrator.bandit import BanditRegistry, LocalSums, Method
+from orchestrator.cold_start import ColdStarts
 from orchestrator.fleet import Fleet
 from orchestrator.metrics import POOL_REPLICAS, watch_pools
 from orchestrator.replicas import Health, PoolState, Replica
+from orchestrator.scaling.demand import Demand
 from orchestrator.servicer import GenerationServicer
 from orchestrator.settings import OrchestratorSettings
 from tests.unit.orchestrator.fake_services import FakeDrafter, FakeVerifier, Fault, fleet_of, until
@@ -20,8 +22,10 @@ UNDISTURBED = "bcdefghijklm"
 
 async def listed(fleet: Fleet) -> list[tuple[str, bool]]:
     """The models that a client is told of, and whether they have a drafter."""
+    cold_starts = ColdStarts(fleet, Demand(), cold_targets=(), cold_start_s=1, recovery_s=1, max_waiting=1)
     servicer = GenerationServicer(
         fleet,
+        cold_starts,
         BanditRegistry((), LocalSums(), Method()),
         Admission(max_running=1, max_waiting=1, lift_s=1),
         OrchestratorSettings(),
