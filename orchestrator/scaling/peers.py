@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import grpc
@@ -48,27 +48,39 @@ class Peers:
 
     async def demands(self) -> list[Mapping[str, int]]:
         """Requests by target, of each other orchestrator that answers."""
-        replies = await asyncio.gather(*(self._ask(address) for address in self._channels))
+        asked = [(address, self._call(channel)) for address, channel in self._channels.items()]
+        replies = await asyncio.gather(*(_answer(address, call) for address, call in asked))
         others = {reply.orchestrator_id: reply.num_requests for reply in replies if reply is not None}
         others.pop(self._own_id, None)
         return list(others.values())
 
-    async def _ask(self, address: str) -> demand_pb2.ReportDemandReply | None:
-        stub = demand_pb2_grpc.DemandStub(self._channels[address])
-        try:
-            reply: demand_pb2.ReportDemandReply = await stub.Report(
-                demand_pb2.ReportDemandRequest(), timeout=_TIMEOUT_S
-            )
-        except grpc.aio.AioRpcError as error:  # it restarts, or has gone: then its clients are at another one
-            log.debug("orchestrator %s does not tell its demand: %s", address, error.details())
-            return None
-        return reply
+    @staticmethod
+    def _call(channel: grpc.aio.Channel) -> Awaitable[demand_pb2.ReportDemandReply]:
+        """Begun at once: a moment later the channel may be closing, which begun calls outlive."""
+        call: Awaitable[demand_pb2.ReportDemandReply] = demand_pb2_grpc.DemandStub(channel).Report(
+            demand_pb2.ReportDemandRequest(), timeout=_TIMEOUT_S
+        )
+        return call
 
     async def _follow(self, index: int, source: Discovery) -> None:
-        async for addresses in source.watch():
-            self._told[index] = addresses
-            wanted = frozenset().union(*self._told.values())
-            for address in wanted - self._channels.keys():
-                self._channels[address] = self._dial(address)
-            for address in self._channels.keys() - wanted:
-                await self._channels.pop(address).close()
+        try:
+            async for addresses in source.watch():
+                self._told[index] = addresses
+                await self._reconcile(frozenset().union(*self._told.values()))
+        except Exception:
+            log.exception("a bug while watching %s; the orchestrators known so far stay", source)
+
+    async def _reconcile(self, addresses: frozenset[str]) -> None:
+        for address in addresses - self._channels.keys():
+            self._channels[address] = self._dial(address)
+        for address in self._channels.keys() - addresses:
+            await self._channels.pop(address).close(2 * _TIMEOUT_S)
+
+
+async def _answer(address: str, call: Awaitable[demand_pb2.ReportDemandReply]) -> demand_pb2.ReportDemandReply | None:
+    """None from one that does not answer: it restarts, or has gone, and then its clients are at another one."""
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        log.debug("orchestrator %s does not tell its demand: %s", address, error.details())
+        return None

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
 import grpc
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from draftpool.client import NO_DRAFT, Client
 from draftpool.keda import externalscaler_pb2, externalscaler_pb2_grpc
 from draftpool.v1 import load_pb2
+from orchestrator.scaling.peers import Peers
 from tests.unit.orchestrator.fake_services import FakeDrafter, FakeVerifier, fleet_of, until
 from tests.unit.orchestrator.serving import Served, serving
 
@@ -149,6 +151,34 @@ async def test_any_orchestrator_tells_the_demand_of_all_whichever_keda_asks() ->
         may_answer.set()
         await asyncio.gather(*requests)
         await until(lambda: verifier.num_open == 0)
+
+
+async def test_a_peer_that_goes_while_it_is_asked_takes_no_answer_away() -> None:
+    verifier = FakeVerifier()
+    async with fleet_of(verifier) as fleet, serving(fleet, scaler_listen=FREE) as other:
+        told = asyncio.Queue()
+        told.put_nowait(frozenset({other.scaler}))
+        peers = Peers([Told(told)], own_id="none")
+        async with peers.kept():
+            await until(lambda: told.empty())
+            for _ in range(20):
+                asked = asyncio.create_task(peers.demands())
+                await asyncio.sleep(0)
+                told.put_nowait(frozenset())
+                told.put_nowait(frozenset({other.scaler}))
+                assert len(await asked) <= 1
+                await until(lambda: told.empty())
+
+
+@dataclass
+class Told:
+    """A source of addresses in the test's hands."""
+
+    sets: asyncio.Queue[frozenset[str]]
+
+    async def watch(self) -> AsyncIterator[frozenset[str]]:
+        while True:
+            yield await self.sets.get()
 
 
 async def test_an_orchestrator_among_its_own_peers_is_counted_once() -> None:
