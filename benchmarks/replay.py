@@ -54,28 +54,36 @@ class Replayed:
 
 
 class Writer:
-    """An embedded target, without gRPC, all texts in one batch."""
+    """An embedded target, without gRPC, all texts in one batch.
+
+    Attributes:
+        engine: takes trees of up to 128 nodes.
+    """
 
     def __init__(self, name: str, *, dtype: str, num_threads: int) -> None:
+        self.name = name
         options = {"model": str(embedded_path(name)), "dtype": dtype, "num_threads": num_threads, "kv_tokens": 65536}
         settings = VerifierSettings.model_validate(options)
         ready = make_ready(load(settings), settings)
         self.target = ready.target
         self._tokenizer = Tokenizer.from_str(self.target.tokenizer_json)
-        limits = EngineLimits(128, self.target.max_context_tokens, 8, PassLimits(1024, 512))
-        self._engine = TargetEngine(ready.runner, ready.pool, limits, self.target.vocab_size)
+        limits = EngineLimits(128, self.target.max_context_tokens, 128, PassLimits(1024, 512))
+        self.engine = TargetEngine(ready.runner, ready.pool, limits, self.target.vocab_size)
+
+    def encode(self, prompts: Sequence[str]) -> list[tuple[int, ...]]:
+        return [tuple(self._tokenizer.encode(prompt).ids) for prompt in prompts]
 
     @torch.inference_mode()
     def write(self, prompts: Sequence[str], temperature: float, max_new_tokens: int) -> list[Written]:
         """Every prompt's answer; the seed is the prompt's number."""
-        texts = [tuple(self._tokenizer.encode(prompt).ids) for prompt in prompts]
+        texts = self.encode(prompts)
         params = [SamplingParams(temperature=temperature, seed=seed) for seed in range(len(texts))]
-        answers = [self._engine.new_session(Chooser(own, self.target.vocab_size)) for own in params]
+        answers = [self.engine.new_session(Chooser(own, self.target.vocab_size)) for own in params]
         committed = dict(enumerate(texts))
         for _ in range(max_new_tokens):
             jobs = {number: VerifyJob(answers[number], tokens) for number, tokens in committed.items()}
             while waiting := [job for job in jobs.values() if job.is_open]:
-                self._engine.turn(waiting)
+                self.engine.turn(waiting)
             chosen = {number: job.future.result().choice.token_ids[0] for number, job in jobs.items()}
             eos_ids = self.target.vocabulary.eos_token_ids
             committed = {number: (token_id,) for number, token_id in chosen.items() if token_id not in eos_ids}
@@ -84,13 +92,19 @@ class Writer:
             for text, session, own in zip(texts, answers, params, strict=True)
         ]
         for session in answers:
-            self._engine.close_session(session)
+            self.engine.close_session(session)
         return written
 
 
-def embedded_drafter(num_threads: int) -> DrafterReplica:
+def embedded_drafter(num_threads: int, max_sessions: int = 2) -> DrafterReplica:
     model = str(embedded_path("tiny-mamba-drafter"))
-    options = {"model": model, "num_threads": num_threads, "max_sessions": 2, "max_tree_nodes": 128}
+    options = {
+        "model": model,
+        "num_threads": num_threads,
+        "max_sessions": max_sessions,
+        "max_tree_nodes": 128,
+        "state_memory_mib": 64 * max_sessions,
+    }
     return DrafterReplica(DrafterSettings.model_validate(options))
 
 

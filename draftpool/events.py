@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, Self, TypeAlias
 
 from draftpool.errors import InternalError
@@ -89,13 +89,18 @@ class Round:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a generation took. Times in microseconds.
+    """What a generation took; of one that was continued, its last stream. Times in microseconds.
 
     Attributes:
         num_drafted_nodes, num_accepted_tokens: nodes drafted, and drafted tokens accepted, over all rounds.
         draft_us, verify_us, wire_us: sums over the rounds, as in `Round`.
-        queue_us, time_to_first_token_us, total_us: from the request's arrival until it was admitted, its first
-            token was ready, it was finished.
+        queue_us: waiting for its turn.
+        time_to_first_token_us, total_us: from the request's arrival until its first token was ready, and its last.
+        prefill_us: of `verify_us`, taking in the whole context: the first round, and one for each further session.
+        num_resumed_tokens: of the answer, what the request brought along.
+        num_draft_sessions, num_verify_sessions: opened with drafters and verifiers; more than one where a replica was
+            lost.
+        reader_us: waiting for the client to read.
     """
 
     num_prompt_tokens: int
@@ -109,6 +114,11 @@ class Usage:
     queue_us: int
     time_to_first_token_us: int
     total_us: int
+    prefill_us: int = 0
+    num_resumed_tokens: int = 0
+    num_draft_sessions: int = 0
+    num_verify_sessions: int = 0
+    reader_us: int = 0
 
     @property
     def tokens_per_pass(self) -> float:
@@ -237,16 +247,4 @@ def _round(message: generation_pb2.Round) -> Round:
 
 
 def _usage(message: generation_pb2.Usage) -> Usage:
-    return Usage(
-        num_prompt_tokens=message.num_prompt_tokens,
-        num_new_tokens=message.num_new_tokens,
-        num_rounds=message.num_rounds,
-        num_drafted_nodes=message.num_drafted_nodes,
-        num_accepted_tokens=message.num_accepted_tokens,
-        draft_us=message.draft_us,
-        verify_us=message.verify_us,
-        wire_us=message.wire_us,
-        queue_us=message.queue_us,
-        time_to_first_token_us=message.time_to_first_token_us,
-        total_us=message.total_us,
-    )
+    return Usage(**{field.name: getattr(message, field.name) for field in fields(Usage)})

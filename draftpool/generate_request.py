@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 
 from draftpool.errors import BadParameter
 from draftpool.tree import NO_DRAFT
@@ -14,6 +14,18 @@ from draftpool.wire import policy_to_wire
 
 Prompt: TypeAlias = str | Sequence[int]
 """Text, or token ids of the target."""
+
+
+Priority: TypeAlias = Literal["interactive", "standard", "batch"]
+
+_PRIORITIES: dict[str, generation_pb2.Priority] = {
+    "interactive": generation_pb2.PRIORITY_INTERACTIVE,
+    "standard": generation_pb2.PRIORITY_STANDARD,
+    "batch": generation_pb2.PRIORITY_BATCH,
+}
+
+AcceptanceRule: TypeAlias = Literal["coupled", "rejection"]
+"""How drafted tokens are accepted; both leave the target's distribution as it is (docs/architecture.md)."""
 
 
 class GenerateOptions(TypedDict, total=False):
@@ -40,11 +52,15 @@ class GenerateOptions(TypedDict, total=False):
         regex: the whole text shall match this regular expression, in the syntax of Rust's `regex`.
         lark: the text shall be of this grammar, in llguidance's Lark dialect. At most one of the three.
         drafting: the tree of every round, `NO_DRAFT` for plain decoding; None leaves it to the server, which
-            learns what pays. It changes the speed, never the tokens.
+            learns what pays. It changes the speed, never the tokens; with rejection, never their distribution.
+        acceptance: how drafted tokens are accepted; None is coupled.
         ignore_eos: go on after a token that ends the text.
         want_logprobs: fill `Token.logprob`.
         num_top_logprobs: fill `Token.top_logprobs` with so many, at most 20, and `Token.logprob`.
         want_rounds: yield a `Round` after the tokens of each round.
+        priority: how urgent it is while it waits for its turn; None is standard.
+        resume_token_ids: tokens of the answer that you have already, from the first on, and with them the seed that
+            `Start` told; generation goes on behind them. `Client` does it by itself where a stream breaks.
     """
 
     max_new_tokens: int | None
@@ -67,15 +83,33 @@ class GenerateOptions(TypedDict, total=False):
     regex: str | None
     lark: str | None
     drafting: TreePolicy | None
+    acceptance: AcceptanceRule | None
     ignore_eos: bool | None
     want_logprobs: bool | None
     num_top_logprobs: int | None
     want_rounds: bool | None
+    priority: Priority | None
+    resume_token_ids: Sequence[int] | None
 
 
-_OF_REQUEST = ("max_new_tokens", "stop", "ignore_eos", "want_logprobs", "num_top_logprobs", "want_rounds")
+_OF_REQUEST = (
+    "max_new_tokens",
+    "stop",
+    "ignore_eos",
+    "want_logprobs",
+    "num_top_logprobs",
+    "want_rounds",
+    "resume_token_ids",
+)
 _OF_GRAMMAR = ("json_schema", "regex", "lark")
-_OF_SAMPLING = tuple(GenerateOptions.__annotations__.keys() - {*_OF_REQUEST, *_OF_GRAMMAR, "drafting"})
+_OF_SAMPLING = tuple(
+    GenerateOptions.__annotations__.keys() - {*_OF_REQUEST, *_OF_GRAMMAR, "drafting", "priority", "acceptance"}
+)
+_RULES = {
+    None: sampling_pb2.ACCEPTANCE_RULE_UNSPECIFIED,
+    "coupled": sampling_pb2.ACCEPTANCE_RULE_COUPLED,
+    "rejection": sampling_pb2.ACCEPTANCE_RULE_REJECTION,
+}
 
 
 def generate_request(model: str, prompt: Prompt, options: GenerateOptions) -> generation_pb2.GenerateRequest:
@@ -105,12 +139,27 @@ def _request(model: str, prompt: Prompt, options: Mapping[str, Any]) -> generati
         request.text = prompt
     else:
         request.token_ids.ids.extend(prompt)
+    if "priority" in options:
+        request.priority = _priority(options["priority"])
+    request.acceptance_rule = _rule(options.get("acceptance"))
     drafting = options.get("drafting")
     if drafting == NO_DRAFT:
         request.drafting.off = True
     elif drafting is not None:
         request.drafting.policy.CopyFrom(policy_to_wire(drafting))
     return request
+
+
+def _priority(name: str) -> generation_pb2.Priority:
+    if name not in _PRIORITIES:
+        raise BadParameter(f"there is no priority {name!r}; there are {', '.join(_PRIORITIES)}")
+    return _PRIORITIES[name]
+
+
+def _rule(name: str | None) -> sampling_pb2.AcceptanceRule:
+    if name not in _RULES:
+        raise BadParameter(f"acceptance is coupled or rejection, got {name!r}")
+    return _RULES[name]
 
 
 def _grammar(options: Mapping[str, Any]) -> sampling_pb2.Grammar | None:

@@ -34,6 +34,9 @@ CHOICE_STREAM = 0
 DRAW_STREAM = 1
 """For drafts that are drawn independently of the target's choices: the rejection rule's."""
 
+ACCEPT_STREAM = 2
+"""For what the rejection rule decides by: whether a sibling is accepted, and what comes when none is."""
+
 MAX_SEED = 2**64 - 1
 
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
@@ -96,6 +99,24 @@ def exponential_noise(
     uniform = (words.astype(np.float32) + np.float32(0.5)) * np.float32(2**-32)
     noise: FloatArray = -np.log1p(-np.minimum(uniform, _LARGEST_UNIFORM))
     return noise
+
+
+def uniform_noise(seed: int, positions: Sequence[int], num_draws: int) -> npt.NDArray[np.float64]:
+    """Rows of uniform noise for the rejection rule.
+
+    Two draws make a block, of two words each: draw i of a position is 53 bits of words 2 * (i % 2), the high one, and
+    2 * (i % 2) + 1 under the counter (i // 2, position, 2, 0).
+
+    Returns:
+        (P, num_draws) in [0, 1).
+    """
+    blocks = np.arange(-(-num_draws // 2), dtype=np.uint32)[None, :]
+    rows = np.asarray(positions, dtype=np.uint32)[:, None]
+    rest = np.array(ACCEPT_STREAM, dtype=np.uint32), np.array(0, dtype=np.uint32)
+    words = philox_blocks(seed, (blocks, rows, *rest))
+    high, low = np.stack(words[::2], axis=-1), np.stack(words[1::2], axis=-1)
+    bits = (high.astype(np.uint64) << np.uint64(21)) | (low >> np.uint32(11))
+    return bits.reshape(len(rows), -1)[:, :num_draws] * 2.0**-53
 
 
 class GumbelRows:

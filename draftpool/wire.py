@@ -128,12 +128,6 @@ def num_top_logprobs_from_wire(num_top_logprobs: int, vocab_size: int) -> int:
     return min(num_top_logprobs, vocab_size)
 
 
-def require_coupled(rule: sampling_pb2.AcceptanceRule) -> None:
-    """Raises Unsupported for the acceptance rules that this version only knows by name."""
-    if rule not in (sampling_pb2.ACCEPTANCE_RULE_UNSPECIFIED, sampling_pb2.ACCEPTANCE_RULE_COUPLED):
-        raise Unsupported("this server accepts drafts by the coupled rule only; leave acceptance_rule unset")
-
-
 def is_rejection(rule: sampling_pb2.AcceptanceRule) -> bool:
     """Whether drafts are drawn, to be accepted by the rejection rule; coupled where nothing is said.
 
@@ -142,7 +136,8 @@ def is_rejection(rule: sampling_pb2.AcceptanceRule) -> bool:
     """
     if rule == sampling_pb2.ACCEPTANCE_RULE_REJECTION:
         return True
-    require_coupled(rule)
+    if rule not in (sampling_pb2.ACCEPTANCE_RULE_UNSPECIFIED, sampling_pb2.ACCEPTANCE_RULE_COUPLED):
+        raise Unsupported(f"this server accepts drafts by the coupled or the rejection rule; it has no rule {rule}")
     return False
 
 

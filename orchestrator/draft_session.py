@@ -10,13 +10,14 @@ from draftpool.errors import BrokenReply, MalformedTree
 from draftpool.sampling import SamplingParams
 from draftpool.tree import DraftTree
 from draftpool.tree_policy import TreePolicy
-from draftpool.v1 import drafter_pb2
+from draftpool.v1 import drafter_pb2, sampling_pb2
 from draftpool.wire import policy_to_wire, sampling_to_wire, tree_from_wire
 from orchestrator.fleet import Fleet, Target
 from orchestrator.liveness import StallPolicy
 from orchestrator.model_stream import ModelStream
 from orchestrator.patience import DraftPatience
 from orchestrator.replicas import DrafterReplica
+from orchestrator.sparse_laws import SparseLaws, draft_laws
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Drawn:
         draft_us: queueing and drafting, as the drafter reports them.
         elapsed_us: from the message to its reply.
         opened_session: whether the drafter had to take in the whole context first.
+        laws: for the rejection rule, what the nodes were drawn from; None where none were.
     """
 
     tree: DraftTree
@@ -35,6 +37,7 @@ class Drawn:
     draft_us: int
     elapsed_us: int
     opened_session: bool
+    laws: SparseLaws | None = None
 
 
 class DraftSession:
@@ -44,13 +47,21 @@ class DraftSession:
     """
 
     def __init__(
-        self, fleet: Fleet, target: Target, drafter: DrafterReplica, params: SamplingParams, patience: DraftPatience
+        self,
+        fleet: Fleet,
+        target: Target,
+        drafter: DrafterReplica,
+        params: SamplingParams,
+        patience: DraftPatience,
+        *,
+        is_rejection: bool,
     ) -> None:
         self.drafter = drafter
         self._fleet = fleet
         self._target = target
         self._params = params
         self._patience = patience
+        self._is_rejection = is_rejection
         self._stream: ModelStream[drafter_pb2.DraftReply] | None = None
         self._exchange: asyncio.Task[Drawn] | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -113,7 +124,7 @@ class DraftSession:
             reply, elapsed_us = await stream.exchange(message, num_tokens=num_tokens)
             tree = self._tree(reply, policy)
             busy_us = min(elapsed_us, reply.timings.queue_us + reply.timings.draft_us)  # clocks differ
-            return Drawn(tree, num_tokens, busy_us, elapsed_us, is_new)
+            return Drawn(tree, num_tokens, busy_us, elapsed_us, is_new, self._laws(reply, tree))
         finally:
             if self._waiter is not None:
                 _wake(self._waiter)
@@ -136,6 +147,8 @@ class DraftSession:
         if stream.is_new:
             message.session.vocabulary_fingerprint = self._target.vocabulary.fingerprint
             message.session.sampling.CopyFrom(sampling_to_wire(self._params))
+            if self._is_rejection:
+                message.session.acceptance_rule = sampling_pb2.ACCEPTANCE_RULE_REJECTION
         return message
 
     def _tree(self, reply: drafter_pb2.DraftReply, policy: TreePolicy) -> DraftTree:
@@ -151,6 +164,15 @@ class DraftSession:
                 f"{self.drafter.address} drew token {max(tree.token_ids)}, which {self._target.name} does not have"
             )
         return tree
+
+    def _laws(self, reply: drafter_pb2.DraftReply, tree: DraftTree) -> SparseLaws | None:
+        """Raises BrokenReply."""
+        if not self._is_rejection or tree.num_nodes == 0:
+            return None
+        try:
+            return draft_laws(reply.draft_probs, tree, len(self._target.vocabulary))
+        except MalformedTree as error:
+            raise BrokenReply(f"{self.drafter.address} {error.message}") from None
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

@@ -20,6 +20,7 @@ from orchestrator.drafter_pauses import DrafterPauses
 from orchestrator.fleet import Fleet, Target
 from orchestrator.patience import DraftPatience
 from orchestrator.replicas import DrafterReplica, choose_replica
+from orchestrator.sparse_laws import SparseLaws
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class Draft:
         was_hedged: asked for and not there in time.
         is_late: the rest of a tree that an earlier round did not wait for; nothing was asked in this one.
         num_lost: drafters lost on the way.
+        laws: for the rejection rule, what the nodes were drawn from; None where none were.
     """
 
     tree: DraftTree = EMPTY_TREE
@@ -51,18 +53,30 @@ class Draft:
     was_hedged: bool = False
     is_late: bool = False
     num_lost: int = 0
+    laws: SparseLaws | None = None
 
 
 class DraftSource:
-    """The drafter's side of one request."""
+    """The drafter's side of one request.
+
+    Args:
+        is_rejection: whether nodes are drawn for the rejection rule.
+    """
 
     def __init__(
-        self, fleet: Fleet, target: Target, params: SamplingParams, *, patience: DraftPatience | None = None
+        self,
+        fleet: Fleet,
+        target: Target,
+        params: SamplingParams,
+        *,
+        patience: DraftPatience | None = None,
+        is_rejection: bool = False,
     ) -> None:
         self._fleet = fleet
         self._target = target
         self._params = params
         self._patience = patience or DraftPatience()
+        self._is_rejection = is_rejection
         self._session: DraftSession | None = None
         self._pauses: DrafterPauses[DrafterReplica] = DrafterPauses()
         self._asked: TreePolicy | None = None
@@ -70,7 +84,7 @@ class DraftSource:
 
     @property
     def is_available(self) -> bool:
-        """Whether asking for a draft makes sense now."""
+        """Whether asking for a draft makes sense now. A drafter that drains goes on with the sessions it has."""
         if self._session is not None:
             return not self._session.is_busy
         return bool(self._candidates())
@@ -96,9 +110,10 @@ class DraftSource:
         return Draft(num_lost=_MAX_ATTEMPTS)
 
     def close(self) -> None:
-        """End the session and whatever is under way."""
+        """End the session and whatever is under way; asked again, it opens another one."""
         if self._session is not None:
             self._session.close()
+            self._session = None
 
     async def _attempt(self, token_ids: Sequence[int], shape: TreePolicy, start_s: float) -> Draft:
         """What one drafter brings in what is left of the round's wait. Raises DraftpoolError when it is of no use."""
@@ -107,16 +122,18 @@ class DraftSource:
         if self._session.has_exchange:
             late = self._take(self._session)
             rest = late.tree.after(token_ids[late.num_tokens :])
-            if rest.num_nodes:
+            if rest.num_nodes and not self._is_rejection:  # whose walk has to know what a whole tree was drawn from
                 return Draft(rest, opened_session=late.opened_session, policy=self._asked, is_late=True)
         is_new, wait_s = self._session.is_new, self._wait_s()
-        self._asked = shape
-        self._session.ask(token_ids, shape.within(self._max_tree_nodes(self._session.drafter)))
+        self._asked = shape.within(self._max_tree_nodes(self._session.drafter))
+        self._session.ask(token_ids, self._asked)
         if not await self._session.waited(start_s + wait_s - time.monotonic()):
             self._num_late += not is_new
-            return Draft(elapsed_us=_us_since(start_s), opened_session=is_new, policy=shape, was_hedged=True)
+            return Draft(elapsed_us=_us_since(start_s), opened_session=is_new, policy=self._asked, was_hedged=True)
         drawn = self._take(self._session)
-        return Draft(drawn.tree, drawn.draft_us, _us_since(start_s), opened_session=is_new, policy=shape)
+        return Draft(
+            drawn.tree, drawn.draft_us, _us_since(start_s), opened_session=is_new, policy=self._asked, laws=drawn.laws
+        )
 
     def _take(self, session: DraftSession) -> Drawn:
         drawn = session.take()
@@ -147,7 +164,9 @@ class DraftSource:
 
     def _open(self) -> DraftSession:
         drafter = choose_replica(self._candidates())
-        return DraftSession(self._fleet, self._target, drafter, self._params, self._patience)
+        return DraftSession(
+            self._fleet, self._target, drafter, self._params, self._patience, is_rejection=self._is_rejection
+        )
 
     def _lose(self, error: DraftpoolError) -> None:
         """Leave the drafter; one that is of no use to anybody is out until it has described itself again."""

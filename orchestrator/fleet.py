@@ -1,112 +1,82 @@
 """Everything this orchestrator can send work to, kept current in the background.
 
-Replicas are found by asking each address what it is. One that fails a request is out until it has described
-itself again. Targets come and go with their verifiers; nothing else is configured.
+Replicas are found by asking each address what it is. Targets come and go with their verifiers; nothing else is
+configured.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import chain
+from functools import partial
 
 import grpc
-from tokenizers import Tokenizer
 
 from draftpool.errors import DraftpoolError, UnknownModel
+from draftpool.rpc.channel import open_channel
 from draftpool.rpc.status import from_rpc_error
 from draftpool.v1 import drafter_pb2, verifier_pb2
-from draftpool.vocabulary import Vocabulary
-from draftpool.wire import vocabulary_from_wire, vocabulary_to_wire
-from orchestrator.replicas import DrafterReplica, R, Replica, VerifierReplica, choose_replica
-from orchestrator.round_clock import PlainRoundClock
+from draftpool.wire import vocabulary_to_wire
+from orchestrator.discovery import Discovery
+from orchestrator.ejection import EjectionPolicy, may_return
+from orchestrator.replicas import DrafterReplica, Replica, VerifierReplica
+from orchestrator.roster import Roster
+from orchestrator.targets import Target, described_target
+
+__all__ = ["Fleet", "Target"]
 
 log = logging.getLogger(__name__)
 
 _DESCRIBE_TIMEOUT_S = 10.0
 
 
-@dataclass
-class Target:
-    """A target model and the replicas that serve it.
-
-    Attributes:
-        plain_round: what verifying without a draft takes here.
-    """
-
-    description: verifier_pb2.DescribeVerifierReply
-    vocabulary: Vocabulary
-    tokenizer: Tokenizer
-    replicas: list[VerifierReplica] = field(default_factory=list)
-    plain_round: PlainRoundClock = field(default_factory=PlainRoundClock)
-
-    @property
-    def name(self) -> str:
-        return self.description.model
-
-    @property
-    def is_up(self) -> bool:
-        return any(replica.is_up for replica in self.replicas)
-
-    @property
-    def identity(self) -> tuple[str, str, str, int, int]:
-        """What must be the same of all replicas, so that it does not matter which one a request gets."""
-        told = self.description
-        fingerprint = self.vocabulary.fingerprint
-        return told.architecture, told.dtype, fingerprint, told.max_context_tokens, told.max_tree_nodes
-
-    @cached_property
-    def max_prompt_bytes(self) -> int:
-        """No text beyond this can have few enough tokens, special ones written out among them."""
-        added = (token.content.encode() for token in self.tokenizer.get_added_tokens_decoder().values())
-        return self.description.max_context_tokens * max(map(len, chain(self.vocabulary.token_bytes, added)))
-
-    def choose_replica(
-        self,
-        _token_ids: Sequence[int],
-        *,
-        avoid: Collection[Replica] = frozenset(),
-    ) -> VerifierReplica:
-        """Raises Unavailable when none is up; those to avoid are taken only where no other is."""
-        return choose_replica(self.replicas, avoid=avoid)
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Token ids of a prompt, with the special tokens that the tokenizer puts around it.
-
-        For long texts call it on a thread of its own; the batch call is the one that lets others run meanwhile.
-        """
-        return tuple(self.tokenizer.encode_batch([text])[0].ids)
-
-
 class Fleet:
     """The targets by name, and the drafter pool."""
 
-    def __init__(self, *, verifiers: Sequence[str], drafters: Sequence[str], refresh_s: float) -> None:
-        self._verifiers = [VerifierReplica(address) for address in dict.fromkeys(verifiers)]
-        self.drafters = [DrafterReplica(address) for address in dict.fromkeys(drafters)]
+    def __init__(
+        self,
+        *,
+        verifiers: Sequence[Discovery],
+        drafters: Sequence[Discovery],
+        refresh_s: float,
+        ejection: EjectionPolicy,
+        dial: Callable[[str], grpc.aio.Channel] = open_channel,
+    ) -> None:
+        """`dial` opens the channels to replicas."""
         self.targets: dict[str, Target] = {}
-        self._refresh_s = refresh_s
+        self._verifiers = Roster(
+            verifiers,
+            replica_at=partial(VerifierReplica, ejection=ejection, dial=dial),
+            visit=self._visit_verifier,
+            let_go=self._let_verifier_go,
+            refresh_s=refresh_s,
+        )
+        self._drafters = Roster(
+            drafters,
+            replica_at=partial(DrafterReplica, ejection=ejection, dial=dial),
+            visit=self._visit_drafter,
+            let_go=lambda _: None,
+            refresh_s=refresh_s,
+        )
+
+    @property
+    def verifiers(self) -> list[VerifierReplica]:
+        """At all addresses, whatever they serve and whether they are up."""
+        return self._verifiers.members
+
+    @property
+    def drafters(self) -> list[DrafterReplica]:
+        """At all addresses, whether they are up or not."""
+        return self._drafters.members
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Visit every replica once, then keep visiting until the context ends; channels are closed with it."""
-        await asyncio.gather(*(_guarded(self._visit_verifier, replica) for replica in self._verifiers))
-        await asyncio.gather(*(_guarded(self._visit_drafter, replica) for replica in self.drafters))
-        visits = [
-            *(asyncio.create_task(self._keep_visiting(self._visit_verifier, replica)) for replica in self._verifiers),
-            *(asyncio.create_task(self._keep_visiting(self._visit_drafter, replica)) for replica in self.drafters),
-        ]
-        try:
+        """Try every replica once, then keep watching until the context ends; channels are closed with it."""
+        async with self._verifiers.kept(), self._drafters.kept():  # drafters are taught the targets found before
             yield
-        finally:
-            for visit in visits:
-                visit.cancel()
-            for replica in [*self._verifiers, *self.drafters]:
-                await replica.channel.close()
 
     def target(self, name: str) -> Target:
         """Raises UnknownModel, naming those that are served."""
@@ -114,6 +84,18 @@ class Fleet:
             served = ", ".join(sorted(self.targets)) or "none yet"
             raise UnknownModel(f"no target is called {name!r}; served here: {served}")
         return self.targets[name]
+
+    @property
+    def drafter_models(self) -> str:
+        """What the drafters that are up run, and what the bandit therefore learns about."""
+        models = {drafter.description.model for drafter in self.drafters if drafter.is_up and drafter.description}
+        return "+".join(sorted(models)) or "none"
+
+    @property
+    def max_draft_nodes(self) -> int:
+        """The largest tree that every drafter draws, of those that are up; 0 where none is."""
+        limits = [d.description.max_tree_nodes for d in self.drafters if d.is_up and d.description]
+        return min(limits, default=0)
 
     def shared_vocabulary(self, target: Target) -> float | None:
         """The share of the target's tokens that some drafter can propose; None where no drafter is up."""
@@ -133,42 +115,38 @@ class Fleet:
                 raise from_rpc_error(error) from None
             drafter.shared_vocabulary[fingerprint] = reply.num_shared_tokens / max(1, reply.num_target_tokens)
 
-    async def _keep_visiting(self, visit: Callable[[R], Awaitable[None]], replica: R) -> None:
-        """A task of its own for each replica: one that hangs delays no other."""
-        while True:
-            await asyncio.sleep(self._refresh_s)
-            await _guarded(visit, replica)
-
     async def _visit_verifier(self, replica: VerifierReplica) -> None:
-        if not replica.is_up:
+        serving = [target.replicas for target in self.targets.values() if replica in target.replicas]
+        if not replica.is_up and _may_return(replica, serving[0] if serving else [replica]):
             await self._welcome_verifier(replica)
 
     async def _visit_drafter(self, replica: DrafterReplica) -> None:
         """Welcome it if it was not up, and teach it the targets it does not know, ahead of the first request."""
-        if not replica.is_up:
+        if not replica.is_up and _may_return(replica, self.drafters):
             await self._welcome_drafter(replica)
         for target in list(self.targets.values()):
             if replica.is_up and target.vocabulary.fingerprint not in replica.shared_vocabulary:
                 try:
                     await self.register(replica, target)
                 except DraftpoolError as error:
-                    replica.say_once(log, f"drafter {replica.address}, vocabulary of {target.name}: {error.message}")
+                    replica.say_once(f"drafter {replica.address}, vocabulary of {target.name}: {error.message}")
 
     async def _welcome_verifier(self, replica: VerifierReplica) -> None:
+        era = replica.era
         request = verifier_pb2.DescribeVerifierRequest()
         try:
             description = await replica.stub.Describe(request, timeout=_DESCRIBE_TIMEOUT_S)
-            described = await asyncio.to_thread(_target, description)  # a big tokenizer takes a second to read
-            self._enlist(replica, described)
+            described = await asyncio.to_thread(described_target, description)  # a big tokenizer takes a second to read
+            if replica.era is era:
+                self._enlist(replica, described)
         except grpc.aio.AioRpcError as error:
             _log_no_answer("verifier", replica, error)
         except DraftpoolError as error:
-            replica.say_once(log, f"verifier {replica.address} cannot be used: {error.message}")
+            replica.say_once(f"verifier {replica.address} cannot be used: {error.message}")
 
     def _enlist(self, replica: VerifierReplica, described: Target) -> None:
         """Put a replica into its target's pool, and out of any other; replicas of one name must be alike."""
-        for target in self.targets.values():
-            target.replicas = [known for known in target.replicas if known is not replica]
+        self._let_verifier_go(replica)
         target = self.targets.setdefault(described.name, described)  # running requests hold the known one
         if target.identity != described.identity:
             if target.is_up:
@@ -179,40 +157,33 @@ class Fleet:
             target.replicas.clear()  # running requests still hold it, and must not meet its successor
             target = self.targets[described.name] = described
         target.replicas.append(replica)
-        replica.is_up = True
+        replica.welcome(described.description.load)
         log.info("verifier %s serves %s", replica.address, target.name)
 
+    def _let_verifier_go(self, replica: VerifierReplica) -> None:
+        for target in self.targets.values():
+            target.replicas = [known for known in target.replicas if known is not replica]
+
     async def _welcome_drafter(self, replica: DrafterReplica) -> None:
+        era = replica.era
+        request = drafter_pb2.DescribeDrafterRequest()
         try:
-            replica.description = await replica.stub.Describe(
-                drafter_pb2.DescribeDrafterRequest(), timeout=_DESCRIBE_TIMEOUT_S
-            )
+            description = await replica.stub.Describe(request, timeout=_DESCRIBE_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             _log_no_answer("drafter", replica, error)
             return
-        replica.shared_vocabulary.clear()  # it may have restarted
-        replica.is_up = True
-        log.info("drafter %s runs %s", replica.address, replica.description.model)
+        if replica.era is era:
+            replica.description = description
+            replica.shared_vocabulary.clear()  # it may have restarted
+            replica.welcome(description.load)
+            log.info("drafter %s runs %s", replica.address, description.model)
 
 
-async def _guarded(visit: Callable[[R], Awaitable[None]], replica: R) -> None:
-    """A replica that answers something odd must not end the watching, nor the start."""
-    try:
-        await visit(replica)
-    except Exception:
-        log.exception("a bug while visiting %s", replica.address)
-
-
-def _target(description: verifier_pb2.DescribeVerifierReply) -> Target:
-    """Raises BadParameter for a vocabulary that does not fit its fingerprint, UnknownModel for a bad tokenizer."""
-    try:
-        tokenizer = Tokenizer.from_str(description.tokenizer_json.decode())
-    except Exception as error:  # tokenizers raises nothing more precise
-        raise UnknownModel(f"its tokenizer cannot be read: {error}") from error
-    # A prompt that is too long is refused, never cut.
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return Target(description, vocabulary_from_wire(description.vocabulary), tokenizer)
+def _may_return(replica: Replica, pool: Sequence[Replica]) -> bool:
+    """Whether a replica that is out may be asked to describe itself, as far as its failures are concerned."""
+    num_others_up = sum(other.is_up for other in pool)
+    records = [other.failures for other in pool]
+    return may_return(replica.failures, records, num_others_up=num_others_up, now_s=time.monotonic())
 
 
 def _log_no_answer(role: str, replica: Replica, error: grpc.aio.AioRpcError) -> None:
@@ -220,4 +191,4 @@ def _log_no_answer(role: str, replica: Replica, error: grpc.aio.AioRpcError) -> 
     if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         log.debug("%s %s: %s", role, replica.address, error.details())
     else:
-        replica.say_once(log, f"{replica.address} is no {role}: {error.code().name}, {error.details()}")
+        replica.say_once(f"{replica.address} is no {role}: {error.code().name}, {error.details()}")

@@ -9,14 +9,22 @@ from dataclasses import dataclass
 from draftpool.errors import BadParameter, ContextTooLong, EmptyContext, TokenOutOfVocabulary
 from draftpool.sampling import SamplingParams
 from draftpool.tree import NO_DRAFT
-from draftpool.tree_policy import TreePolicy
+from draftpool.tree_policy import BestFirst, TreePolicy
 from draftpool.v1 import generation_pb2
-from draftpool.wire import num_top_logprobs_from_wire, policy_from_wire, require_coupled, sampling_from_wire
+from draftpool.wire import is_rejection, num_top_logprobs_from_wire, policy_from_wire, sampling_from_wire
+from orchestrator.fair_queue import Priority
 from orchestrator.fleet import Target
 from orchestrator.generation import Limits
 
 _MAX_STOP_STRINGS = 16
 _MAX_STOP_CHARS = 1000
+
+_PRIORITIES: dict[int, Priority] = {
+    generation_pb2.PRIORITY_UNSPECIFIED: Priority.STANDARD,
+    generation_pb2.PRIORITY_INTERACTIVE: Priority.INTERACTIVE,
+    generation_pb2.PRIORITY_STANDARD: Priority.STANDARD,
+    generation_pb2.PRIORITY_BATCH: Priority.BATCH,
+}
 
 
 @dataclass(frozen=True)
@@ -25,15 +33,26 @@ class CheckedRequest:
 
     Attributes:
         fixed_shape: the shape of every round; None leaves it to the bandit.
+        resumed_token_ids: the answer's beginning, where another stream has brought it to the client.
+        is_rejection: whether drafts are accepted by the rejection rule; never at temperature 0: there is one rule.
     """
 
     prompt_token_ids: tuple[int, ...]
     limits: Limits
     params: SamplingParams
     fixed_shape: TreePolicy | None
+    resumed_token_ids: tuple[int, ...]
     want_logprobs: bool
     num_top_logprobs: int
     want_rounds: bool
+    is_rejection: bool = False
+
+    @property
+    def sampling_class(self) -> str:
+        """Requests of one class learn from each other which shapes pay."""
+        if self.params.is_greedy:
+            return "greedy"
+        return "rejection" if self.is_rejection else "sampled"
 
 
 async def check_request(request: generation_pb2.GenerateRequest, target: Target) -> CheckedRequest:
@@ -43,19 +62,30 @@ async def check_request(request: generation_pb2.GenerateRequest, target: Target)
         InvalidRequest: of the class that says what is wrong.
         Unsupported: an acceptance rule or tree policy that this version does not have.
     """
-    require_coupled(request.acceptance_rule)
+    is_rejection_rule = is_rejection(request.acceptance_rule)
     params = sampling_from_wire(request.sampling, drawn_seed=secrets.randbits(64))
+    is_drawn = is_rejection_rule and not params.is_greedy
     params.require_vocabulary(len(target.vocabulary))
     prompt_token_ids = await _prompt(request, target)
+    limits = _limits(request, params, target, len(prompt_token_ids))
     return CheckedRequest(
         prompt_token_ids=prompt_token_ids,
-        limits=_limits(request, params, target, len(prompt_token_ids)),
+        limits=limits,
         params=params,
-        fixed_shape=_fixed_shape(request.drafting, target),
+        fixed_shape=_fixed_shape(request.drafting, target, is_drawn=is_drawn),
+        resumed_token_ids=_resumed(request, params, limits, target),
         want_logprobs=request.want_logprobs or request.num_top_logprobs > 0,
         num_top_logprobs=num_top_logprobs_from_wire(request.num_top_logprobs, len(target.vocabulary)),
         want_rounds=request.want_rounds,
+        is_rejection=is_drawn,
     )
+
+
+def priority_of(request: generation_pb2.GenerateRequest) -> Priority:
+    """Raises BadParameter for a priority that this version does not know."""
+    if request.priority not in _PRIORITIES:
+        raise BadParameter(f"there is no priority {request.priority}; 1 is interactive, 2 standard, 3 batch")
+    return _PRIORITIES[request.priority]
 
 
 async def _prompt(request: generation_pb2.GenerateRequest, target: Target) -> tuple[int, ...]:
@@ -110,13 +140,33 @@ def _limits(
     return Limits(max_new_tokens, tuple(request.stop), request.ignore_eos, params.stop_token_ids)
 
 
-def _fixed_shape(drafting: generation_pb2.Drafting, target: Target) -> TreePolicy | None:
+def _resumed(
+    request: generation_pb2.GenerateRequest, params: SamplingParams, limits: Limits, target: Target
+) -> tuple[int, ...]:
+    resumed = tuple(request.resume_token_ids)
+    if not resumed:
+        return resumed
+    if len(resumed) > limits.max_new_tokens:
+        raise BadParameter(
+            f"resume_token_ids holds {len(resumed)} tokens, but the answer has at most {limits.max_new_tokens}"
+        )
+    if not params.is_greedy and not request.sampling.HasField("seed"):
+        raise BadParameter("resume_token_ids needs the seed that GenerationStart told: another seed is another text")
+    return _known(resumed, target)
+
+
+def _fixed_shape(drafting: generation_pb2.Drafting, target: Target, *, is_drawn: bool) -> TreePolicy | None:
     choice = drafting.WhichOneof("choice")
     if choice is None or (choice == "off" and not drafting.off):
         return None
     if choice == "off":
         return NO_DRAFT
     shape = policy_from_wire(drafting.policy)
+    if is_drawn and isinstance(shape, BestFirst):
+        raise BadParameter(
+            "the rejection rule takes trees of fixed branching only: which nodes of a best-first tree are kept depends "
+            "on what was drawn; ask for branching factors, or leave the choice to the server"
+        )
     if shape.num_nodes > target.description.max_tree_nodes:
         raise BadParameter(
             f"the shape {shape} has {shape.num_nodes} nodes; {target.name} verifies at most "

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 
+from draftpool.errors import InternalError
 from draftpool.rpc.interceptors import request_id
 from draftpool.v1 import generation_pb2, generation_pb2_grpc
 from draftpool.vocabulary import Vocabulary
 from draftpool.wire import policy_to_wire
 from orchestrator import metrics
 from orchestrator.admission import Admission
-from orchestrator.bandit import BanditRegistry
+from orchestrator.bandit import BanditRegistry, Situation
+from orchestrator.client_identity import client_of
 from orchestrator.drafting import DraftSource
 from orchestrator.fleet import Fleet, Target
 from orchestrator.generation import FinishReason, Generation, Round
-from orchestrator.requests import CheckedRequest, check_request
+from orchestrator.ledger import Ledger
+from orchestrator.reader import Reader
+from orchestrator.requests import CheckedRequest, check_request, priority_of
+from orchestrator.rules import coupled, rejection
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.text import TextToken
 from orchestrator.verifying import VerifySource
@@ -48,18 +51,29 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
     async def Generate(
         self, request: generation_pb2.GenerateRequest, context: Context[Any, Any]
     ) -> AsyncIterator[generation_pb2.GenerateReply]:
-        ledger = _Ledger()
         target = self._fleet.target(request.model)
-        async with self._admission.admitted():
+        ledger = Ledger()
+        last = generation_pb2.GenerateReply()
+        async with self._admission.admitted(client_of(context), priority_of(request)) as place:
             checked = await check_request(request, target)
-            ledger.admit(len(checked.prompt_token_ids))
-            yield _start_reply(checked)
+            ledger.admit(checked, waited_s=place.waited_s)
             generation = self._generation(target, checked, context.time_remaining())
+            reader = Reader(generation, place, slow_after_s=self._settings.slow_reader_s)
             async with aclosing(generation.rounds()) as rounds:
+                async with reader.taking():
+                    yield _start_reply(checked)
                 async for round_ in rounds:
                     ledger.add(round_)
                     metrics.observe_round(target.name, round_)
-                    yield _round_reply(round_, generation, target.vocabulary, ledger, want_round=checked.want_rounds)
+                    reply = _round_reply(round_, target.vocabulary, want_round=checked.want_rounds)
+                    if generation.finish is not None:
+                        last = reply
+                        break
+                    async with reader.taking():
+                        yield reply
+                    ledger.wait(reader_s=reader.waited_s, queue_s=place.waited_s)
+        last.finish.CopyFrom(_finish(generation, ledger))  # the place is free: the client may take its time with it
+        yield last
 
     async def ListModels(
         self, _request: generation_pb2.ListModelsRequest, _context: Context[Any, Any]
@@ -68,13 +82,18 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
         return generation_pb2.ListModelsReply(models=[self._model_info(target) for target in targets if target.is_up])
 
     def _generation(self, target: Target, checked: CheckedRequest, timeout_s: float | None) -> Generation:
-        sampling_class = "greedy" if checked.params.is_greedy else "sampled"
+        situation = Situation(target.name, self._fleet.drafter_models, checked.sampling_class)
+        max_tree_nodes = min(target.description.max_tree_nodes, self._fleet.max_draft_nodes)
         return Generation(
             checked.prompt_token_ids,
             vocabulary=target.vocabulary,
             limits=checked.limits,
             drafts=DraftSource(
-                self._fleet, target, checked.params.for_drafter(), patience=self._settings.draft_patience
+                self._fleet,
+                target,
+                checked.params.for_drafter(),
+                patience=self._settings.draft_patience,
+                is_rejection=checked.is_rejection,
             ),
             verifier=VerifySource(
                 target,
@@ -84,9 +103,12 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
                 patience=self._settings.verify_patience,
                 want_logprobs=checked.want_logprobs,
                 num_top_logprobs=checked.num_top_logprobs,
+                is_rejection=checked.is_rejection,
             ),
-            bandit=self._bandits.bandit(target.name, sampling_class, target.description.max_tree_nodes),
+            bandit=self._bandits.bandit(situation, max_tree_nodes, only_fixed=checked.is_rejection),
             fixed_shape=checked.fixed_shape,
+            resumed_token_ids=checked.resumed_token_ids,
+            accept=rejection(checked.params.seed) if checked.is_rejection else coupled,
         )
 
     def _model_info(self, target: Target) -> generation_pb2.ModelInfo:
@@ -104,33 +126,6 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
         )
 
 
-@dataclass
-class _Ledger:
-    """What a request has used, from its arrival on."""
-
-    arrived_ns: int = field(default_factory=time.perf_counter_ns)
-    usage: generation_pb2.Usage = field(default_factory=generation_pb2.Usage)
-
-    def admit(self, num_prompt_tokens: int) -> None:
-        self.usage.queue_us = self._elapsed_us()
-        self.usage.num_prompt_tokens = num_prompt_tokens
-
-    def add(self, round_: Round) -> None:
-        if self.usage.num_rounds == 0:
-            self.usage.time_to_first_token_us = self._elapsed_us()
-        self.usage.num_rounds += 1
-        self.usage.num_new_tokens += round_.num_committed
-        self.usage.num_drafted_nodes += round_.tree.num_nodes
-        self.usage.num_accepted_tokens += round_.num_accepted
-        self.usage.draft_us += round_.draft_us
-        self.usage.verify_us += round_.verify_us
-        self.usage.wire_us += round_.wire_us
-        self.usage.total_us = self._elapsed_us()
-
-    def _elapsed_us(self) -> int:
-        return (time.perf_counter_ns() - self.arrived_ns) // 1000
-
-
 def _start_reply(checked: CheckedRequest) -> generation_pb2.GenerateReply:
     return generation_pb2.GenerateReply(
         start=generation_pb2.GenerationStart(
@@ -141,19 +136,22 @@ def _start_reply(checked: CheckedRequest) -> generation_pb2.GenerateReply:
     )
 
 
-def _round_reply(
-    round_: Round, generation: Generation, vocabulary: Vocabulary, ledger: _Ledger, *, want_round: bool
-) -> generation_pb2.GenerateReply:
+def _round_reply(round_: Round, vocabulary: Vocabulary, *, want_round: bool) -> generation_pb2.GenerateReply:
     reply = generation_pb2.GenerateReply(tokens=[_token(token, vocabulary) for token in round_.tokens])
     if want_round:
         reply.round.CopyFrom(_round(round_))
-    if round_.finish is not None:
-        reply.finish.reason = _FINISH_REASONS[round_.finish]
-        reply.finish.matched_stop = generation.matched_stop or ""
-        if generation.matched_stop_token_id is not None:
-            reply.finish.matched_stop_token_id = generation.matched_stop_token_id
-        reply.finish.usage.CopyFrom(ledger.usage)
     return reply
+
+
+def _finish(generation: Generation, ledger: Ledger) -> generation_pb2.GenerationFinish:
+    if generation.finish is None:
+        raise InternalError("a generation ended without a reason")
+    return generation_pb2.GenerationFinish(
+        reason=_FINISH_REASONS[generation.finish],
+        matched_stop=generation.matched_stop,
+        matched_stop_token_id=generation.matched_stop_token_id,
+        usage=ledger.total(),
+    )
 
 
 def _token(token: TextToken, vocabulary: Vocabulary) -> generation_pb2.GeneratedToken:

@@ -28,9 +28,15 @@ class TextToken:
 
 
 class TextAssembler:
-    """Releases tokens in order, as soon as no stop string can begin in their text any more."""
+    """Releases tokens in order, as soon as no stop string can begin in their text any more.
 
-    def __init__(self, vocabulary: Vocabulary, stop: Sequence[str]) -> None:
+    Tokens that another stream has released already are pushed like any others and never released again: what a token
+    adds to the text depends on all before it.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, stop: Sequence[str], *, num_known: int = 0) -> None:
+        """`num_known`: how many of the first tokens the client has."""
+        self._num_known = num_known
         self._token_bytes = vocabulary.token_bytes
         self._stop = tuple(stop)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -86,10 +92,17 @@ class TextAssembler:
 
     def _release(self, num_tokens: int, cut: int | None = None) -> list[TextToken]:
         released, self._held = self._held[:num_tokens], self._held[num_tokens:]
-        if cut is None:
-            return released
-        start, trimmed = 0, []
-        for token in released:
-            trimmed.append(replace(token, text=token.text[: max(0, cut - start)]))
-            start += len(token.text)
-        return trimmed
+        if cut is not None:
+            released = _trimmed(released, cut)
+        num_known = min(self._num_known, len(released))
+        self._num_known -= num_known
+        return released[num_known:]
+
+
+def _trimmed(tokens: Sequence[TextToken], num_chars: int) -> list[TextToken]:
+    """The tokens with the first so many characters of their text."""
+    start, trimmed = 0, []
+    for token in tokens:
+        trimmed.append(replace(token, text=token.text[: max(0, num_chars - start)]))
+        start += len(token.text)
+    return trimmed

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from draftpool.errors import ContextLost, DraftpoolError, InternalError, NoCapacity, Unavailable, UnknownModel
 from draftpool.sampling import SamplingParams
 from draftpool.tree import DraftTree
-from draftpool.v1 import verifier_pb2
+from draftpool.v1 import sampling_pb2, tree_pb2, verifier_pb2
 from draftpool.wire import sampling_to_wire, tree_to_wire
 from orchestrator.fleet import Target
 from orchestrator.liveness import StallPolicy
@@ -18,6 +18,8 @@ from orchestrator.model_stream import ModelStream
 from orchestrator.patience import VerifyPatience
 from orchestrator.recovery import Recovery
 from orchestrator.replicas import Replica
+from orchestrator.sparse_laws import SparseLaws
+from orchestrator.target_laws import TargetLaws, target_laws
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +29,17 @@ class Verdict:
     """What the target chose.
 
     Attributes:
-        chosen_token_ids: N + 1 ids; entry 0 after the last committed token, entry i + 1 after node i.
+        chosen_token_ids: N + 1 ids; entry 0 after the last committed token, entry i + 1 after node i. Under the
+            rejection rule, chosen from outside of what the children were drawn from.
         chosen_logprobs: as long, or empty where not asked for.
         verify_us: queueing and computing, as the verifier reports them.
         elapsed_us: until the reply was here.
         opened_session: whether the verifier had to take in the whole context first.
         top_token_ids, top_logprobs: (N + 1) * n, row after row, most probable first; empty where not asked for.
+        laws: the target's, under the rejection rule.
         num_lost: sessions lost on the way to this reply.
+        num_sessions: open at the verifier as it replied.
+        pass_nodes: of the sessions in the same pass, on average, this one among them.
     """
 
     chosen_token_ids: tuple[int, ...]
@@ -43,7 +49,17 @@ class Verdict:
     opened_session: bool = False
     top_token_ids: tuple[int, ...] = ()
     top_logprobs: tuple[float, ...] = ()
+    laws: TargetLaws | None = None
     num_lost: int = 0
+    num_sessions: int = 1
+    pass_nodes: float = 0.0
+
+    def logprob(self, row: int, token_id: int) -> float | None:
+        """Of a token that the row's choice has become; None where not asked for."""
+        place = None if self.laws is None else self.laws.inside.place(row, token_id)
+        if self.laws is None or place is None:
+            return self.chosen_logprobs[row] if self.chosen_logprobs else None
+        return self.laws.logprobs[place] if self.laws.logprobs else None
 
     def top(self, row: int) -> tuple[tuple[int, float], ...]:
         """What one row's choice could have been, (token id, log-probability), most probable first."""
@@ -65,7 +81,9 @@ class VerifySource:
         patience: VerifyPatience | None = None,
         want_logprobs: bool = False,
         num_top_logprobs: int = 0,
+        is_rejection: bool = False,
     ) -> None:
+        self._is_rejection = is_rejection
         self._target = target
         self._params = params
         self._num_prompt_tokens = num_prompt_tokens
@@ -75,8 +93,10 @@ class VerifySource:
         self._deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
         self._stream: ModelStream[verifier_pb2.VerifyReply] | None = None
 
-    async def verify(self, token_ids: Sequence[int], tree: DraftTree) -> Verdict:
+    async def verify(self, token_ids: Sequence[int], tree: DraftTree, drawn_from: SparseLaws | None = None) -> Verdict:
         """The target's choice after `token_ids` and after every node of a tree.
+
+        Under the rejection rule, its laws there too, on what the nodes were drawn from.
 
         A replica that is lost costs a prefill on another one, or on itself once it is back; tokens never.
 
@@ -88,7 +108,7 @@ class VerifySource:
         failed: set[Replica] = set()
         while True:
             try:
-                verdict = await self._ask(token_ids, tree, failed)
+                verdict = await self._ask(token_ids, tree, drawn_from, failed)
                 return verdict if recovery.num_lost == 0 else replace(verdict, num_lost=recovery.num_lost)
             except (Unavailable, ContextLost, NoCapacity, UnknownModel) as error:
                 has_another = any(replica.is_up and replica not in failed for replica in self._target.replicas)
@@ -97,14 +117,18 @@ class VerifySource:
             await asyncio.sleep(pause_s)
 
     def close(self) -> None:
+        """End the session; asked again, it opens another one."""
         if self._stream is not None:
             self._stream.close()
+            self._stream = None
 
-    async def _ask(self, token_ids: Sequence[int], tree: DraftTree, failed: set[Replica]) -> Verdict:
+    async def _ask(
+        self, token_ids: Sequence[int], tree: DraftTree, drawn_from: SparseLaws | None, failed: set[Replica]
+    ) -> Verdict:
         """One attempt; a replica that is lost by it is added to those that failed."""
         stream = self._stream or self._open(token_ids, failed)
         try:
-            return await self._exchange(stream, token_ids, tree)
+            return await self._exchange(stream, token_ids, tree, drawn_from)
         except DraftpoolError as error:
             if isinstance(error, Unavailable | UnknownModel):  # it is gone, or has become another model
                 stream.replica.report_failure(error.message)
@@ -115,35 +139,55 @@ class VerifySource:
             raise
 
     async def _exchange(
-        self, stream: ModelStream[verifier_pb2.VerifyReply], token_ids: Sequence[int], tree: DraftTree
+        self,
+        stream: ModelStream[verifier_pb2.VerifyReply],
+        token_ids: Sequence[int],
+        tree: DraftTree,
+        drawn_from: SparseLaws | None,
     ) -> Verdict:
         is_new = stream.is_new
         message = verifier_pb2.VerifyRequest(
             committed_token_ids=stream.unsent(token_ids), tree=tree_to_wire(tree) if tree.num_nodes else None
         )
+        if self._is_rejection and drawn_from is not None:
+            message.draft_support.CopyFrom(_support(drawn_from))
         if is_new:
             message.session.sampling.CopyFrom(sampling_to_wire(self._params))
+            if self._is_rejection:
+                message.session.acceptance_rule = sampling_pb2.ACCEPTANCE_RULE_REJECTION
             message.session.num_prompt_tokens = self._num_prompt_tokens
             message.session.want_logprobs = self._want_logprobs
             message.session.num_top_logprobs = self._num_top_logprobs
             message.session.model = self._target.name
             message.session.vocabulary_fingerprint = self._target.vocabulary.fingerprint
         reply, elapsed_us = await stream.exchange(message, num_tokens=len(token_ids))
-        self._check(reply, tree)
+        chosen_token_ids = reply.outside_token_ids if self._is_rejection else reply.chosen_token_ids
+        self._check(reply, chosen_token_ids, tree)
         if not is_new:  # else it is mostly prefill
             self._target.plain_round.observe(elapsed_us / 1e6, num_nodes=tree.num_nodes)
         busy_us = min(elapsed_us, reply.timings.queue_us + reply.timings.verify_us)  # clocks differ
         return Verdict(
-            tuple(reply.chosen_token_ids),
+            tuple(chosen_token_ids),
             tuple(reply.chosen_logprobs),
             busy_us,
             elapsed_us,
             is_new,
             tuple(reply.top_token_ids),
             tuple(reply.top_logprobs),
+            self._laws(reply, tree, drawn_from),
+            num_sessions=reply.load.num_sessions,
+            pass_nodes=_pass_nodes(reply.timings, tree),
         )
 
-    def _check(self, reply: verifier_pb2.VerifyReply, tree: DraftTree) -> None:
+    def _laws(
+        self, reply: verifier_pb2.VerifyReply, tree: DraftTree, drawn_from: SparseLaws | None
+    ) -> TargetLaws | None:
+        if not self._is_rejection:
+            return None
+        support = drawn_from or SparseLaws.empty(tree.num_nodes + 1)
+        return target_laws(reply, support, has_logprobs=self._want_logprobs)
+
+    def _check(self, reply: verifier_pb2.VerifyReply, chosen_token_ids: Sequence[int], tree: DraftTree) -> None:
         """Raises InternalError when a verifier breaks the contract: nobody's request is at fault."""
         num_rows = tree.num_nodes + 1
         num_logprobs = num_rows if self._want_logprobs else 0
@@ -153,12 +197,12 @@ class VerifySource:
                 f"a verifier of {self._target.name} named {len(reply.top_token_ids)} most probable tokens with "
                 f"{len(reply.top_logprobs)} log-probabilities, not {num_top}"
             )
-        if (len(reply.chosen_token_ids), len(reply.chosen_logprobs)) != (num_rows, num_logprobs):
+        if (len(chosen_token_ids), len(reply.chosen_logprobs)) != (num_rows, num_logprobs):
             raise InternalError(
-                f"a verifier of {self._target.name} chose {len(reply.chosen_token_ids)} tokens with "
+                f"a verifier of {self._target.name} chose {len(chosen_token_ids)} tokens with "
                 f"{len(reply.chosen_logprobs)} log-probabilities for a tree of {tree.num_nodes} nodes"
             )
-        largest_id = max([*reply.chosen_token_ids, *reply.top_token_ids])
+        largest_id = max([*chosen_token_ids, *reply.top_token_ids])
         if largest_id >= len(self._target.vocabulary):
             raise InternalError(f"a verifier of {self._target.name} speaks of token {largest_id}")
 
@@ -169,3 +213,14 @@ class VerifySource:
             replica, replica.stub.Verify, timeout_s=timeout_s, stall=StallPolicy(self._patience.stall_s)
         )
         return self._stream
+
+
+def _pass_nodes(timings: verifier_pb2.VerifyTimings, tree: DraftTree) -> float:
+    """What each session had computed besides its last token."""
+    if timings.num_pass_sessions <= 1:
+        return float(tree.num_nodes)
+    return max(0.0, timings.num_pass_tokens / timings.num_pass_sessions - 1)
+
+
+def _support(laws: SparseLaws) -> tree_pb2.SparseRows:
+    return tree_pb2.SparseRows(row_lengths=laws.row_lengths.tolist(), token_ids=laws.token_ids.tolist())

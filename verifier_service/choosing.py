@@ -19,7 +19,9 @@ from verifier_service.grammar import GrammarState
 from verifier_service.masks import Masks
 from verifier_service.penalties import Penalties
 from verifier_service.sortless import best_under_noise
+from verifier_service.support import Support
 from verifier_service.transfer import to_device
+from verifier_service.weighing import weigh
 
 
 class Chooser:
@@ -117,12 +119,14 @@ class Question:
     Attributes:
         token_ids: all committed tokens of the session; tokens have only been appended since its last question.
         tree: of this pass, N nodes.
+        support: for the rejection rule, of a session that samples: what the law is wanted on; None when coupled.
     """
 
     chooser: Chooser
     token_ids: Sequence[int]
     tree: DraftTree
     want_logprobs: bool = False
+    support: Support | None = None
 
     @property
     def num_rows(self) -> int:
@@ -135,19 +139,26 @@ class Choice:
     """What the target chose.
 
     Attributes:
-        token_ids: N + 1; entry 0 after the last committed token, entry i + 1 after node i.
+        token_ids: N + 1; entry 0 after the last committed token, entry i + 1 after node i. With a support, chosen from
+            what is outside of it.
         logprobs: as long where asked for, else empty; under the model's own distribution.
         top_token_ids, top_logprobs: (N + 1) * n, row after row, most probable first; empty where not asked for.
+        support_probs: (S,), of the law that tokens are chosen by, on the support.
+        outside_probs: N + 1, of all that is outside of it; 0 where nothing is, and the row's token means nothing.
+        support_logprobs: (S,) where asked for, as `logprobs`.
     """
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...] = ()
     top_token_ids: tuple[int, ...] = ()
     top_logprobs: tuple[float, ...] = ()
+    support_probs: tuple[float, ...] = ()
+    outside_probs: tuple[float, ...] = ()
+    support_logprobs: tuple[float, ...] = ()
 
 
-_Answer: TypeAlias = tuple[Tensor, ...]
-"""A `Choice` still on the device: as many of its parts as were asked for, each flat."""
+_Answer: TypeAlias = dict[str, Tensor]
+"""A `Choice` still on the device: those of its attributes that were asked for, each flat."""
 
 
 def choose_all(logits: Tensor, questions: Sequence[Question]) -> list[Choice | DraftpoolError]:
@@ -174,22 +185,23 @@ def choose_all(logits: Tensor, questions: Sequence[Question]) -> list[Choice | D
         strict=True,
     ):
         try:
-            chosen = plain if question.chooser.is_plain else _choose(rows, question, gumbel)
-            answers.append(_answer(rows, chosen, question))
+            answer = {"token_ids": plain} if question.chooser.is_plain else _choose(rows, question, gumbel)
+            answers.append(answer | _logprobs(rows, answer["token_ids"], question))
         except DraftpoolError as error:
             answers.append(error)
     return _read(answers)
 
 
-def _choose(logits: Tensor, question: Question, gumbel: Tensor | None) -> Tensor:
-    """(N + 1,) int64."""
+def _choose(logits: Tensor, question: Question, gumbel: Tensor | None) -> _Answer:
     chooser = question.chooser
     logits = chooser.adjusted(logits, question.token_ids, question.tree)
     if gumbel is None:
-        return logits.argmax(dim=-1)
+        return {"token_ids": logits.argmax(dim=-1)}
+    if question.support is not None:
+        return weigh(logits, chooser.params, gumbel, question.support)
     if logits.device.type != "cpu":
-        return coupled_scores(logits, chooser.params, gumbel).argmax(dim=-1)
-    return best_under_noise(logits, chooser.params, gumbel)
+        return {"token_ids": coupled_scores(logits, chooser.params, gumbel).argmax(dim=-1)}
+    return {"token_ids": best_under_noise(logits, chooser.params, gumbel)}
 
 
 def _gumbels(questions: Sequence[Question], logits: Tensor) -> list[Tensor | None]:
@@ -226,28 +238,31 @@ def _positions(question: Question) -> list[int]:
     return list(range(next_position, next_position + question.tree.depth + 1))
 
 
-def _answer(logits: Tensor, chosen: Tensor, question: Question) -> _Answer:
-    """With the log-probabilities asked for, under the target's own distribution."""
+def _logprobs(logits: Tensor, chosen: Tensor, question: Question) -> _Answer:
+    """The log-probabilities asked for, under the target's own distribution."""
     num_top = question.chooser.num_top_logprobs
     if not (question.want_logprobs or num_top):
-        return (chosen,)
+        return {}
     log_totals = logits.logsumexp(dim=-1, keepdim=True)
-    logprobs = (logits.gather(-1, chosen[:, None]) - log_totals)[:, 0]
-    if not num_top:
-        return chosen, logprobs
-    top = logits.topk(num_top, dim=-1)
-    return chosen, logprobs, top.indices.flatten(), (top.values - log_totals).flatten()
+    found = {"logprobs": (logits.gather(-1, chosen[:, None]) - log_totals)[:, 0]}
+    if question.support is not None:
+        rows, token_ids = question.support.places(logits.device)
+        found["support_logprobs"] = logits[rows, token_ids] - log_totals[rows, 0]
+    if num_top:
+        top = logits.topk(num_top, dim=-1)
+        found |= {"top_token_ids": top.indices.flatten(), "top_logprobs": (top.values - log_totals).flatten()}
+    return found
 
 
 def _read(answers: Sequence[_Answer | DraftpoolError]) -> list[Choice | DraftpoolError]:
     """Bring everything to the CPU at once: ids as int32, logarithms by their bits."""
-    parts = [part for answer in answers if not isinstance(answer, DraftpoolError) for part in answer]
+    parts = [part for answer in answers if not isinstance(answer, DraftpoolError) for part in answer.values()]
     bits = [part.view(torch.int32) if part.is_floating_point() else part.int() for part in parts]
     read = iter(torch.split(torch.cat(bits).cpu(), [len(part) for part in bits]) if bits else ())
     return [
         answer
         if isinstance(answer, DraftpoolError)
-        else Choice(*(_values(next(read), is_real=part.is_floating_point()) for part in answer))
+        else Choice(**{name: _values(next(read), is_real=part.is_floating_point()) for name, part in answer.items()})
         for answer in answers
     ]
 

@@ -10,6 +10,7 @@ from draftpool.engine_thread import Job
 from draftpool.tree import EMPTY_TREE, DraftTree
 from verifier_service.choosing import Choice
 from verifier_service.session import Session
+from verifier_service.support import Support
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Verdict:
         verify_us: from then until the tokens were chosen, batch mates included.
         num_passes: forward passes it took.
         num_computed_tokens: tokens computed for it, nodes included.
+        num_pass_sessions, num_pass_tokens: in the last of these passes, all sessions together.
     """
 
     choice: Choice
@@ -29,6 +31,8 @@ class Verdict:
     verify_us: int
     num_passes: int
     num_computed_tokens: int
+    num_pass_sessions: int
+    num_pass_tokens: int
 
     @classmethod
     def of(cls, job: VerifyJob, choice: Choice) -> Verdict:
@@ -40,6 +44,8 @@ class Verdict:
             verify_us=(time.perf_counter_ns() - started_ns) // 1000,
             num_passes=job.num_passes,
             num_computed_tokens=job.num_computed_tokens,
+            num_pass_sessions=job.num_pass_sessions,
+            num_pass_tokens=job.num_pass_tokens,
         )
 
 
@@ -47,6 +53,7 @@ class VerifyJob(Job[Verdict]):
     """Advance one session by committed tokens, then score a tree.
 
     Attributes:
+        support: for the rejection rule: what the target's law is wanted on, row by row; None for the coupled rule.
         expires_at: by the engine's clock; a job whose session is not admitted by then is refused. None waits for ever.
     """
 
@@ -57,6 +64,7 @@ class VerifyJob(Job[Verdict]):
         tree: DraftTree = EMPTY_TREE,
         *,
         want_logprobs: bool = False,
+        support: Support | None = None,
         expires_at: float | None = None,
     ) -> None:
         super().__init__()
@@ -64,9 +72,12 @@ class VerifyJob(Job[Verdict]):
         self.committed_token_ids = committed_token_ids
         self.tree = tree
         self.want_logprobs = want_logprobs
+        self.support = support
         self.expires_at = expires_at
         self.created_ns = time.perf_counter_ns()
         self.is_checked = False
         self.started_ns: int | None = None
         self.num_passes = 0
         self.num_computed_tokens = 0
+        self.num_pass_sessions = 0
+        self.num_pass_tokens = 0

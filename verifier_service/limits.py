@@ -53,6 +53,8 @@ class EngineLimits:
             raise MalformedTree(f"the tree has {job.tree.num_nodes} nodes; this verifier takes {self.max_tree_nodes}")
         for token_ids in (job.committed_token_ids, job.tree.token_ids):
             _check_vocabulary(token_ids, vocab_size)
+        if job.support is not None:
+            job.support.check(job.tree.num_nodes + 1, vocab_size)
         num_tokens = len(job.session.token_ids) + len(job.committed_token_ids) + job.tree.depth
         if num_tokens > self.max_context_tokens:
             raise ContextTooLong(

@@ -5,20 +5,38 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import grpc
 
 from draftpool import wire
-from draftpool.errors import BadParameter, BrokenProtocol, UnknownModel, Unsupported
-from draftpool.v1 import load_pb2, verifier_pb2, verifier_pb2_grpc
+from draftpool.errors import BadParameter, BrokenProtocol, UnknownModel
+from draftpool.tree import DraftTree
+from draftpool.v1 import load_pb2, tree_pb2, verifier_pb2, verifier_pb2_grpc
 from verifier_service import metrics
-from verifier_service.choosing import Chooser
+from verifier_service.choosing import Choice, Chooser
 from verifier_service.grammar import GrammarCompiler
 from verifier_service.job import Verdict, VerifyJob
 from verifier_service.replica import VerifierReplica
 from verifier_service.session import Session
+from verifier_service.support import Support
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """What a stream's first message says of all its messages.
+
+    Attributes:
+        is_rejection: whether replies are those of the rejection rule; at temperature 0 they never are.
+        expires_at: as in `VerifyJob`.
+    """
+
+    session: Session
+    want_logprobs: bool
+    is_rejection: bool
+    expires_at: float
 
 
 class VerifierServicer(verifier_pb2_grpc.VerifierServicer):
@@ -33,21 +51,17 @@ class VerifierServicer(verifier_pb2_grpc.VerifierServicer):
         self, requests: AsyncIterator[verifier_pb2.VerifyRequest], context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[verifier_pb2.VerifyReply]:
         """One stream, one session: however the stream ends, the session's memory is free at once."""
-        session: Session | None = None
-        want_logprobs = False
-        expires_at = 0.0
+        terms: _Terms | None = None
         try:
             async for request in requests:
-                if session is None:
-                    session = await self._open(request)
-                    want_logprobs = request.session.want_logprobs
-                    expires_at = self._expires_at(context)
+                if terms is None:
+                    terms = await self._open(request, self._expires_at(context))
                 elif request.HasField("session"):
                     raise BrokenProtocol("only a stream's first message carries `session`")
-                yield await self._verify(request, session, expires_at, want_logprobs=want_logprobs)
+                yield await self._verify(request, terms)
         finally:
-            if session is not None:
-                self._close(session)
+            if terms is not None:
+                self._close(terms.session)
 
     async def Describe(
         self, _request: verifier_pb2.DescribeVerifierRequest, _context: object
@@ -71,8 +85,8 @@ class VerifierServicer(verifier_pb2_grpc.VerifierServicer):
             architecture=target.architecture,
         )
 
-    async def _open(self, request: verifier_pb2.VerifyRequest) -> Session:
-        """The session that a stream's first message asks for; it holds nothing yet.
+    async def _open(self, request: verifier_pb2.VerifyRequest, expires_at: float) -> _Terms:
+        """The session that a stream's first message asks for, and on what terms; it holds nothing yet.
 
         Raises:
             BrokenProtocol: the message has no session.
@@ -83,9 +97,15 @@ class VerifierServicer(verifier_pb2_grpc.VerifierServicer):
         """
         if not request.HasField("session"):
             raise BrokenProtocol("a stream's first message carries `session`")
-        wire.require_coupled(request.session.acceptance_rule)
+        is_rejection = wire.is_rejection(request.session.acceptance_rule)
         self._require_served(request.session)
-        return self._replica.engine.new_session(await self._chooser(request))
+        chooser = await self._chooser(request)
+        return _Terms(
+            session=self._replica.engine.new_session(chooser),
+            want_logprobs=request.session.want_logprobs or chooser.num_top_logprobs > 0,
+            is_rejection=is_rejection and not chooser.params.is_greedy,
+            expires_at=expires_at,
+        )
 
     async def _chooser(self, request: verifier_pb2.VerifyRequest) -> Chooser:
         asked, vocabulary = request.session, self._replica.target.vocabulary
@@ -116,25 +136,24 @@ class VerifierServicer(verifier_pb2_grpc.VerifierServicer):
                     f"this verifier serves {target.name!r} with vocabulary {target.vocabulary.fingerprint}"
                 )
 
-    async def _verify(
-        self, request: verifier_pb2.VerifyRequest, session: Session, expires_at: float, *, want_logprobs: bool
-    ) -> verifier_pb2.VerifyReply:
-        if request.HasField("draft_support"):
-            raise Unsupported("this server accepts drafts by the coupled rule only; leave draft_support unset")
+    async def _verify(self, request: verifier_pb2.VerifyRequest, terms: _Terms) -> verifier_pb2.VerifyReply:
+        session = terms.session
         committed_token_ids, tree = list(request.committed_token_ids), wire.tree_from_wire(request.tree)
+        support = _support(request, tree, is_rejection=terms.is_rejection)
         if session.chooser.params.grammar is not None:  # a hard grammar delays its own request only
             await asyncio.to_thread(session.chooser.foresee, [*session.token_ids, *committed_token_ids], tree)
         job = VerifyJob(
             session,
             committed_token_ids,
             tree,
-            want_logprobs=want_logprobs,
-            expires_at=expires_at,
+            want_logprobs=terms.want_logprobs,
+            support=support,
+            expires_at=terms.expires_at,
         )
         await self._replica.thread.submit(job)
         verdict = job.future.result()
         metrics.QUEUE_SECONDS.observe(verdict.queue_us / 1e6)
-        return self._reply(verdict)
+        return self._reply(verdict, support)
 
     def _expires_at(self, context: grpc.aio.ServicerContext[Any, Any]) -> float:
         """When a session that found no room is refused: a little before the caller would give up."""
@@ -145,9 +164,8 @@ class VerifierServicer(verifier_pb2_grpc.VerifierServicer):
     def _close(self, session: Session) -> None:
         self._replica.thread.call(lambda: self._replica.engine.close_session(session))
 
-    def _reply(self, verdict: Verdict) -> verifier_pb2.VerifyReply:
-        return verifier_pb2.VerifyReply(
-            chosen_token_ids=verdict.choice.token_ids,
+    def _reply(self, verdict: Verdict, support: Support | None) -> verifier_pb2.VerifyReply:
+        reply = verifier_pb2.VerifyReply(
             chosen_logprobs=verdict.choice.logprobs,
             top_token_ids=verdict.choice.top_token_ids,
             top_logprobs=verdict.choice.top_logprobs,
@@ -156,9 +174,16 @@ class VerifierServicer(verifier_pb2_grpc.VerifierServicer):
                 verify_us=verdict.verify_us,
                 num_passes=verdict.num_passes,
                 num_computed_tokens=verdict.num_computed_tokens,
+                num_pass_sessions=verdict.num_pass_sessions,
+                num_pass_tokens=verdict.num_pass_tokens,
             ),
             load=self._load(),
         )
+        if support is None:
+            reply.chosen_token_ids.extend(verdict.choice.token_ids)
+        else:
+            _add_law(reply, verdict.choice, support)
+        return reply
 
     def _load(self) -> load_pb2.ReplicaLoad:
         replica = self._replica
@@ -167,3 +192,30 @@ class VerifierServicer(verifier_pb2_grpc.VerifierServicer):
             max_sessions=replica.limits.max_sessions,
             num_waiting=replica.thread.num_waiting,
         )
+
+
+def _support(request: verifier_pb2.VerifyRequest, tree: DraftTree, *, is_rejection: bool) -> Support | None:
+    """What the reply's laws are wanted on; None where it has none.
+
+    Raises:
+        BadParameter: a support that the session's rule has no use for, or probabilities, which are not asked for.
+    """
+    asked = request.draft_support
+    if not is_rejection:
+        if request.HasField("draft_support"):
+            raise BadParameter(
+                "draft_support belongs to sessions of ACCEPTANCE_RULE_REJECTION with a temperature above 0"
+            )
+        return None
+    if not request.HasField("draft_support"):
+        return Support.empty(tree.num_nodes + 1)
+    if asked.probs:
+        raise BadParameter("draft_support takes no probabilities: the draft's are no business of the target")
+    return Support(tuple(asked.row_lengths), tuple(asked.token_ids))
+
+
+def _add_law(reply: verifier_pb2.VerifyReply, choice: Choice, support: Support) -> None:
+    reply.target_probs.CopyFrom(tree_pb2.SparseRows(row_lengths=support.row_lengths, probs=choice.support_probs))
+    reply.outside_token_ids.extend(choice.token_ids)
+    reply.outside_probs.extend(choice.outside_probs)
+    reply.support_logprobs.extend(choice.support_logprobs)

@@ -28,6 +28,7 @@ _CONSEQUENCES = {
     "drafter": "generation goes on, slower, without its drafts",
     "verifier": "its model is not served meanwhile",
     "orchestrator": "nothing is answered meanwhile",
+    "redis": "the orchestrator goes on learning alone",
 }
 
 
@@ -54,7 +55,7 @@ class ServiceBoard:
         self._is_live = False
 
     def __call__(self, event: ServiceEvent) -> None:
-        name = event.service.spec.name
+        name = event.service.name
         if event.state is ServiceState.STARTING:
             self._rows[name] = _Row(event, time.monotonic())
         row = self._rows[name]
@@ -82,7 +83,7 @@ class ServiceBoard:
                 self._is_live = False
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        table = Table.grid(padding=(0, 1))
+        table = Table.grid(padding=(0, 1), expand=True)  # else a long detail would take its room from the names
         table.add_column(width=1)
         table.add_column(no_wrap=True)
         table.add_column(justify="right", no_wrap=True)
@@ -106,9 +107,9 @@ def _detail(event: ServiceEvent) -> str:
 
 def _line(event: ServiceEvent, row: _Row) -> Text:
     mark, style = _MARKS[event.state]
-    name = event.service.spec.name
+    name = event.service.name
     if event.state is ServiceState.ENDED:
-        sentence = f"{name} {event.detail}; {_CONSEQUENCES[event.service.spec.role]}. Its log: {event.service.log_path}"
+        sentence = f"{name} {event.detail}; {_CONSEQUENCES[event.service.role]}. Its log: {event.service.log_path}"
     elif event.state is ServiceState.READY:
         sentence = f"{name} ready after {row.elapsed_s:.1f} s: {_detail(event)}"
     else:

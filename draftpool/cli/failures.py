@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from draftpool.cli.process import ERROR_PREFIX, ServiceFailed
+from draftpool.cli.child import ERROR_PREFIX, ServiceFailed
 from draftpool.client import NothingAnswers
 from draftpool.errors import DraftpoolError
 

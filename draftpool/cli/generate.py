@@ -6,7 +6,7 @@ import asyncio
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,7 +22,7 @@ from draftpool.cli.rendering import (
     summary,
 )
 from draftpool.cli.shapes import shape_option
-from draftpool.client import NO_DRAFT, Client, GenerateOptions, TreePolicy
+from draftpool.client import NO_DRAFT, AcceptanceRule, Client, GenerateOptions, TreePolicy
 from draftpool.errors import BadParameter
 
 
@@ -63,13 +63,19 @@ def generate(
         str | None,
         typer.Option(help="Draft this tree every round: 3,2,2,1,1, or best 16x6.", show_default="learned"),
     ] = None,
+    priority: Annotated[
+        Literal["interactive", "standard", "batch"], typer.Option(help="How urgent it is while it waits for its turn.")
+    ] = "standard",
+    acceptance: Annotated[
+        AcceptanceRule | None, typer.Option(help="How drafted tokens are accepted.", show_default="coupled")
+    ] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Say where the time went.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line for every event.")] = False,
     logprobs: Annotated[
         int | None, typer.Option(min=0, max=20, help="With --json: each token's log-probability, and so many others.")
     ] = None,
 ) -> None:
-    """Continue a prompt. Drafting changes the speed, never the text."""
+    """Continue a prompt. Drafting changes the speed, never the text (with rejection, never the text's distribution)."""
     if logprobs is not None and not json:
         raise typer.BadParameter("--logprobs needs --json to be shown")
     options = GenerateOptions(
@@ -90,7 +96,9 @@ def generate(
         want_logprobs=logprobs is not None,
         num_top_logprobs=logprobs,
         drafting=_drafting(no_draft, shape),
+        acceptance=acceptance,
         want_rounds=json and stats,
+        priority=priority,
     )
     asyncio.run(_generate(address, model, _read_prompt(prompt), options, Output(json, stats)))
 

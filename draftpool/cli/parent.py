@@ -17,8 +17,13 @@ def end_with_parent() -> None:
     threading.Thread(target=_watch_input, name="parent-watch", daemon=True).start()
 
 
-def _watch_input() -> None:
+def wait_for_hangup(file_descriptor: int) -> None:
+    """Return when the other end has closed; what it writes is left to whoever reads it."""
     poll = select.poll()
-    poll.register(sys.stdin.fileno(), 0)  # hang-up is always reported; data is left to whoever reads it
+    poll.register(file_descriptor, 0)  # hang-up is always reported
     poll.poll()
+
+
+def _watch_input() -> None:
+    wait_for_hangup(sys.stdin.fileno())
     os.kill(os.getpid(), signal.SIGTERM)

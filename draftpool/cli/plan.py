@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from draftpool.cli.process import ServiceSpec
@@ -13,6 +13,9 @@ from draftpool.errors import BadParameter
 
 EMBEDDED_TARGETS = ("tiny-llama", "tiny-neox")
 EMBEDDED_DRAFTER = "tiny-mamba-drafter"
+
+REDIS_URL_VARIABLE = "DRAFTPOOL_ORCHESTRATOR_REDIS_URL"
+"""What tells an orchestrator its Redis; empty for none, whatever this process's own environment says."""
 
 _FREE_PORT = "127.0.0.1:0"
 
@@ -31,6 +34,8 @@ class StackPlan:
         drafter_threads, verifier_threads: per process; None divides the machine's cores.
         drain_grace_s: how long running requests may go on when the stack is stopped, in seconds.
         has_metrics: whether every service serves Prometheus metrics, each on a free port.
+        redis_url: of the Redis that keeps what is learned; it may hold a password.
+        has_redis: whether one is started where none is named and the machine has a redis-server.
 
     Raises:
         BadParameter: no target, or two that would be served under one name.
@@ -46,6 +51,8 @@ class StackPlan:
     verifier_threads: int | None = None
     drain_grace_s: float = 5.0
     has_metrics: bool = False
+    redis_url: str | None = field(default=None, repr=False)
+    has_redis: bool = True
 
     def __post_init__(self) -> None:
         if not self.targets:
@@ -69,13 +76,16 @@ class StackPlan:
         """By the name under which each target is served."""
         return {served_name(target): self._verifiers(target) for target in self.targets}
 
-    def orchestrator(self, *, drafters: Sequence[str], verifiers: Sequence[str]) -> ServiceSpec:
-        """Args: addresses, as known once the model services answer."""
+    def orchestrator(
+        self, *, drafters: Sequence[str], verifiers: Sequence[str], redis_url: str | None = None
+    ) -> ServiceSpec:
+        """Args: addresses, as known once the other services answer."""
         options = [
             *(part for address in drafters for part in ("--drafter", address)),
             *(part for address in verifiers for part in ("--verifier", address)),
         ]
-        return self._spec("orchestrator", "orchestrator", tuple(options), 1, listen=self.listen)
+        spec = self._spec("orchestrator", "orchestrator", tuple(options), 1, listen=self.listen)
+        return replace(spec, environment={REDIS_URL_VARIABLE: redis_url or ""})
 
     def _verifiers(self, target: str) -> tuple[ServiceSpec, ...]:
         name = served_name(target)

@@ -126,6 +126,7 @@ def summary(completion: Completion) -> Text:
         f"{usage.num_new_tokens} tokens",
         f"{usage.tokens_per_second:,.0f} tokens/s",
         f"{usage.tokens_per_pass:.2f} tokens per verify pass",
+        f"first token after {_ms(usage.time_to_first_token_us)}",
         f"seed {completion.start.seed}",
         f"ended by {_ENDINGS[completion.finish.reason]}",
     ]
@@ -147,19 +148,30 @@ def stats_table(usage: Usage) -> Table:
     table.add_column(justify="right")
     table.add_column(justify="right", style=_FAINT)
     running_us = usage.total_us - usage.queue_us
-    other_us = max(0, running_us - usage.draft_us - usage.verify_us - usage.wire_us)
+    other_us = max(0, running_us - usage.draft_us - usage.verify_us - usage.wire_us - usage.reader_us)
     for label, time_us in (
         ("drafter", usage.draft_us),
         ("verifier", usage.verify_us),
         ("wire", usage.wire_us),
         ("orchestrator", other_us),
+        ("waiting for the reader", usage.reader_us),
     ):
-        table.add_row(label, f"{time_us / 1000:,.1f} ms", f"{time_us / max(1, running_us):.0%}")
-    table.add_row("first token after", f"{usage.time_to_first_token_us / 1000:,.1f} ms", "")
+        table.add_row(label, _ms(time_us), f"{time_us / max(1, running_us):.0%}")
+    table.add_row("prefill", _ms(usage.prefill_us), "of the verifier's time")
+    table.add_row("waited for its turn", _ms(usage.queue_us), "")
+    table.add_row("first token after", _ms(usage.time_to_first_token_us), "")
     table.add_row("rounds", f"{usage.num_rounds:,}", "")
     table.add_row("drafted nodes", f"{usage.num_drafted_nodes:,}", "")
     table.add_row("accepted", f"{usage.num_accepted_tokens:,}", f"{_share(usage):.0%} of new tokens")
+    if usage.num_draft_sessions > 1 or usage.num_verify_sessions > 1:
+        table.add_row("sessions", f"{usage.num_draft_sessions} + {usage.num_verify_sessions}", "drafters, verifiers")
+    if usage.num_resumed_tokens:
+        table.add_row("before the stream broke", f"{usage.num_resumed_tokens:,}", "tokens, not counted above")
     return table
+
+
+def _ms(time_us: int) -> str:
+    return f"{time_us / 1000:,.1f} ms"
 
 
 def _share(usage: Usage) -> float:

@@ -21,9 +21,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from draftpool.cli.child import ChildProcess, ServiceFailed
 from draftpool.cli.listening import require_free
 from draftpool.cli.plan import StackPlan
-from draftpool.cli.process import ServiceFailed, ServiceProcess, ServiceSpec
+from draftpool.cli.process import ServiceProcess, ServiceSpec
+from draftpool.cli.redis_process import RedisProcess, find_redis_server
 
 _KILL_AFTER_S = 3.0
 """How much longer than its grace a service may take to stop."""
@@ -53,7 +55,7 @@ class ServiceEvent:
         detail: what a person should know beyond the state; may be empty.
     """
 
-    service: ServiceProcess
+    service: ChildProcess
     state: ServiceState
     detail: str = ""
 
@@ -68,7 +70,7 @@ class Stack:
     Attributes:
         plan: what runs.
         folder: where the logs are.
-        services: every process, by name: `drafter`, `verifier tiny-llama`, `orchestrator`.
+        services: every process, by name: `redis`, `drafter`, `verifier tiny-llama`, `orchestrator`.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class Stack:
         self.plan = plan
         self._keeps_logs = log_dir is not None
         self.folder = log_dir or Path(tempfile.mkdtemp(prefix="draftpool-"))
-        self.services: dict[str, ServiceProcess] = {}
+        self.services: dict[str, ChildProcess] = {}
         self._on_event = on_event
 
     @property
@@ -158,6 +160,7 @@ class Stack:
                 service.kill()
 
     async def _start_all(self) -> None:
+        redis_url = await self._redis_url()
         models = self._add([*self.plan.drafters(), *chain(*self.plan.verifiers().values())])
         try:
             async with asyncio.TaskGroup() as group:
@@ -165,28 +168,44 @@ class Stack:
                     group.create_task(self._start_first(service))
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        front = self.plan.orchestrator(drafters=self.drafters, verifiers=tuple(chain(*self.verifiers.values())))
+        verifiers = tuple(chain(*self.verifiers.values()))
+        front = self.plan.orchestrator(drafters=self.drafters, verifiers=verifiers, redis_url=redis_url)
         for service in self._add([front]):
             await self._start_first(service)
 
+    async def _redis_url(self) -> str | None:
+        """Of the Redis that the plan names, else of one that is started here; None where there shall or can be none."""
+        if self.plan.redis_url is not None or not self.plan.has_redis:
+            return self.plan.redis_url
+        binary = find_redis_server()
+        if binary is None:
+            return None
+        redis = self.services["redis"] = RedisProcess(binary, self.folder)
+        try:
+            await self._start_first(redis)
+        except ServiceFailed:  # it has been told, and everything works without
+            del self.services["redis"]
+            return None
+        return redis.address
+
     def _add(self, specs: Iterable[ServiceSpec]) -> list[ServiceProcess]:
         added = [ServiceProcess(spec, self.folder) for spec in specs]
-        self.services.update({service.spec.name: service for service in added})
+        self.services.update({service.name: service for service in added})
         return added
 
-    async def _start(self, service: ServiceProcess) -> None:
+    async def _start(self, service: ChildProcess) -> None:
         self._tell(service, ServiceState.STARTING)
         await service.start()
         self._tell(service, ServiceState.READY)
 
-    async def _start_first(self, service: ServiceProcess) -> None:
+    async def _start_first(self, service: ChildProcess) -> None:
         try:
             await self._start(service)
         except ServiceFailed:
             self._tell(service, ServiceState.FAILED, service.ending)
             raise
 
-    async def _keep_up(self, service: ServiceProcess) -> None:
+    async def _keep_up(self, service: ChildProcess) -> None:
         pause_s = _FIRST_BACKOFF_S
         while True:
             began = time.monotonic()
@@ -199,11 +218,11 @@ class Stack:
             with suppress(ServiceFailed):  # then it has ended, which the next turn tells
                 await self._start(service)
 
-    async def _stop(self, service: ServiceProcess) -> None:
+    async def _stop(self, service: ChildProcess) -> None:
         if service.is_alive:
             self._tell(service, ServiceState.STOPPING)
             await service.stop(self.plan.drain_grace_s + _KILL_AFTER_S)
             self._tell(service, ServiceState.STOPPED)
 
-    def _tell(self, service: ServiceProcess, state: ServiceState, detail: str = "") -> None:
+    def _tell(self, service: ChildProcess, state: ServiceState, detail: str = "") -> None:
         self._on_event(ServiceEvent(service, state, detail))

@@ -13,14 +13,22 @@ from draftpool.cli.arguments import DEFAULT_ADDRESS
 from draftpool.cli.board import ServiceBoard
 from draftpool.cli.consoles import message_console, output_console
 from draftpool.cli.interrupt import until_interrupted
-from draftpool.cli.plan import EMBEDDED_DRAFTER, EMBEDDED_TARGETS, StackPlan
+from draftpool.cli.plan import EMBEDDED_DRAFTER, EMBEDDED_TARGETS, REDIS_URL_VARIABLE, StackPlan
 from draftpool.cli.stack import Stack
 from draftpool.errors import BadParameter
+from orchestrator.sharing.address import parse_redis_url
 
 EXAMPLE_PROMPT = '"Question: How many legs do 3 cats have?"'
 
 Replicas = Annotated[int, typer.Option(min=1, help="Processes of the drafter, of each target.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Of each such process.", show_default="by cores")]
+
+
+def _checked_redis_url(url: str | None) -> str | None:
+    try:
+        return str(url) if url and parse_redis_url(url) else None
+    except BadParameter as error:
+        raise typer.BadParameter(error.message) from None
 
 
 def up(
@@ -43,6 +51,16 @@ def up(
     dtype: Annotated[str | None, typer.Option(help="Of the targets.", show_default="the verifier's")] = None,
     drafter_threads: Threads = None,
     verifier_threads: Threads = None,
+    redis: Annotated[
+        str | None,
+        typer.Option(
+            help="URL of the Redis that keeps what is learned about trees.",
+            show_default="one of its own",
+            envvar=REDIS_URL_VARIABLE,
+            callback=_checked_redis_url,
+        ),
+    ] = None,
+    no_redis: Annotated[bool, typer.Option("--no-redis", help="Keep it in the orchestrator's memory.")] = False,
     drain_grace_s: Annotated[float, typer.Option(min=0, help="For running requests when stopping.")] = 5.0,
     metrics: Annotated[bool, typer.Option("--metrics", help="Serve Prometheus metrics, each on a free port.")] = False,
     log_dir: Annotated[Path | None, typer.Option(help="Keep the services' logs here.")] = None,
@@ -60,6 +78,8 @@ def up(
             verifier_threads=verifier_threads,
             drain_grace_s=drain_grace_s,
             has_metrics=metrics,
+            redis_url=None if no_redis else redis,
+            has_redis=not no_redis,
         )
     except BadParameter as error:
         raise typer.BadParameter(error.message, param_hint="--target") from None
@@ -94,5 +114,14 @@ def ready_text(stack: Stack) -> Text:
         f"{at} --model {model} --temperature 0 {EXAMPLE_PROMPT}\n",
         ("  draftpool models", "bold"),
         f"{at}\n",
-        (f"Logs are in {stack.folder}. Ctrl-C stops everything.", "dim"),
+        (f"{_memory(stack)}Logs are in {stack.folder}. Ctrl-C stops everything.", "dim"),
     )
+
+
+def _memory(stack: Stack) -> str:
+    """Where it is kept what pays, unless the board has said so, or it was asked for."""
+    if stack.plan.redis_url is not None:
+        return f"What is learned is shared through {parse_redis_url(stack.plan.redis_url)}.\n"
+    if stack.plan.has_redis and "redis" not in stack.services:
+        return "What is learned is kept in the orchestrator's memory, for there is no redis-server here.\n"
+    return ""

@@ -26,41 +26,43 @@ from draftpool.v1 import sampling_pb2 as draftpool_dot_v1_dot_sampling__pb2
 from draftpool.v1 import tree_pb2 as draftpool_dot_v1_dot_tree__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64raftpool/v1/generation.proto\x12\x0c\x64raftpool.v1\x1a\x1b\x64raftpool/v1/sampling.proto\x1a\x17\x64raftpool/v1/tree.proto\"\x90\x03\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12+\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x16.draftpool.v1.TokenIdsH\x00\x12\x1b\n\x0emax_new_tokens\x18\x04 \x01(\rH\x01\x88\x01\x01\x12.\n\x08sampling\x18\x05 \x01(\x0b\x32\x1c.draftpool.v1.SamplingParams\x12\x0c\n\x04stop\x18\x06 \x03(\t\x12\x35\n\x0f\x61\x63\x63\x65ptance_rule\x18\x07 \x01(\x0e\x32\x1c.draftpool.v1.AcceptanceRule\x12(\n\x08\x64rafting\x18\x08 \x01(\x0b\x32\x16.draftpool.v1.Drafting\x12\x15\n\rwant_logprobs\x18\t \x01(\x08\x12\x13\n\x0bwant_rounds\x18\n \x01(\x08\x12\x12\n\nignore_eos\x18\x0b \x01(\x08\x12\x18\n\x10num_top_logprobs\x18\x0c \x01(\rB\x08\n\x06promptB\x11\n\x0f_max_new_tokens\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\"O\n\x08\x44rafting\x12\r\n\x03off\x18\x01 \x01(\x08H\x00\x12*\n\x06policy\x18\x02 \x01(\x0b\x32\x18.draftpool.v1.TreePolicyH\x00\x42\x08\n\x06\x63hoice\"\xbf\x01\n\rGenerateReply\x12,\n\x05start\x18\x01 \x01(\x0b\x32\x1d.draftpool.v1.GenerationStart\x12,\n\x06tokens\x18\x02 \x03(\x0b\x32\x1c.draftpool.v1.GeneratedToken\x12\"\n\x05round\x18\x03 \x01(\x0b\x32\x13.draftpool.v1.Round\x12.\n\x06\x66inish\x18\x04 \x01(\x0b\x32\x1e.draftpool.v1.GenerationFinish\"N\n\x0fGenerationStart\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04seed\x18\x02 \x01(\x06\x12\x19\n\x11num_prompt_tokens\x18\x03 \x01(\r\"\x8d\x01\n\x0eGeneratedToken\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07\x64rafted\x18\x03 \x01(\x08\x12\x14\n\x07logprob\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12.\n\x0ctop_logprobs\x18\x05 \x03(\x0b\x32\x18.draftpool.v1.TopLogprobB\n\n\x08_logprob\"7\n\nTopLogprob\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0f\n\x07logprob\x18\x02 \x01(\x02\x12\x0c\n\x04text\x18\x03 \x01(\t\"\xa2\x01\n\x05Round\x12(\n\x06policy\x18\x01 \x01(\x0b\x32\x18.draftpool.v1.TreePolicy\x12\x11\n\tnum_nodes\x18\x02 \x01(\r\x12\x14\n\x0cnum_accepted\x18\x03 \x01(\r\x12\x10\n\x08\x64raft_us\x18\x04 \x01(\x04\x12\x11\n\tverify_us\x18\x05 \x01(\x04\x12\x10\n\x08round_us\x18\x06 \x01(\x04\x12\x0f\n\x07wire_us\x18\x07 \x01(\x04\"\xb6\x01\n\x10GenerationFinish\x12*\n\x06reason\x18\x01 \x01(\x0e\x32\x1a.draftpool.v1.FinishReason\x12\x14\n\x0cmatched_stop\x18\x02 \x01(\t\x12\"\n\x05usage\x18\x03 \x01(\x0b\x32\x13.draftpool.v1.Usage\x12\"\n\x15matched_stop_token_id\x18\x04 \x01(\rH\x00\x88\x01\x01\x42\x18\n\x16_matched_stop_token_id\"\x80\x02\n\x05Usage\x12\x19\n\x11num_prompt_tokens\x18\x01 \x01(\r\x12\x16\n\x0enum_new_tokens\x18\x02 \x01(\r\x12\x12\n\nnum_rounds\x18\x03 \x01(\r\x12\x19\n\x11num_drafted_nodes\x18\x04 \x01(\r\x12\x1b\n\x13num_accepted_tokens\x18\x05 \x01(\r\x12\x10\n\x08\x64raft_us\x18\x06 \x01(\x04\x12\x11\n\tverify_us\x18\x07 \x01(\x04\x12\x0f\n\x07wire_us\x18\x08 \x01(\x04\x12\x10\n\x08queue_us\x18\t \x01(\x04\x12\x1e\n\x16time_to_first_token_us\x18\n \x01(\x04\x12\x10\n\x08total_us\x18\x0b \x01(\x04\"\x13\n\x11ListModelsRequest\":\n\x0fListModelsReply\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.draftpool.v1.ModelInfo\"\xce\x01\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x02 \x01(\t\x12\r\n\x05\x64type\x18\x03 \x01(\t\x12\x16\n\x0enum_parameters\x18\x04 \x01(\x04\x12\x12\n\nvocab_size\x18\x05 \x01(\r\x12\x1a\n\x12max_context_tokens\x18\x06 \x01(\r\x12\x13\n\x0bhas_drafter\x18\x07 \x01(\x08\x12\x19\n\x11shared_vocabulary\x18\x08 \x01(\x02\x12\x16\n\x0emax_tree_nodes\x18\t \x01(\r*v\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46INISH_REASON_EOS\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x03\x32\xa4\x01\n\nGeneration\x12H\n\x08Generate\x12\x1d.draftpool.v1.GenerateRequest\x1a\x1b.draftpool.v1.GenerateReply0\x01\x12L\n\nListModels\x12\x1f.draftpool.v1.ListModelsRequest\x1a\x1d.draftpool.v1.ListModelsReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64raftpool/v1/generation.proto\x12\x0c\x64raftpool.v1\x1a\x1b\x64raftpool/v1/sampling.proto\x1a\x17\x64raftpool/v1/tree.proto\"\xd4\x03\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12+\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x16.draftpool.v1.TokenIdsH\x00\x12\x1b\n\x0emax_new_tokens\x18\x04 \x01(\rH\x01\x88\x01\x01\x12.\n\x08sampling\x18\x05 \x01(\x0b\x32\x1c.draftpool.v1.SamplingParams\x12\x0c\n\x04stop\x18\x06 \x03(\t\x12\x35\n\x0f\x61\x63\x63\x65ptance_rule\x18\x07 \x01(\x0e\x32\x1c.draftpool.v1.AcceptanceRule\x12(\n\x08\x64rafting\x18\x08 \x01(\x0b\x32\x16.draftpool.v1.Drafting\x12\x15\n\rwant_logprobs\x18\t \x01(\x08\x12\x13\n\x0bwant_rounds\x18\n \x01(\x08\x12\x12\n\nignore_eos\x18\x0b \x01(\x08\x12\x18\n\x10num_top_logprobs\x18\x0c \x01(\r\x12(\n\x08priority\x18\r \x01(\x0e\x32\x16.draftpool.v1.Priority\x12\x18\n\x10resume_token_ids\x18\x0e \x03(\rB\x08\n\x06promptB\x11\n\x0f_max_new_tokens\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\"O\n\x08\x44rafting\x12\r\n\x03off\x18\x01 \x01(\x08H\x00\x12*\n\x06policy\x18\x02 \x01(\x0b\x32\x18.draftpool.v1.TreePolicyH\x00\x42\x08\n\x06\x63hoice\"\xbf\x01\n\rGenerateReply\x12,\n\x05start\x18\x01 \x01(\x0b\x32\x1d.draftpool.v1.GenerationStart\x12,\n\x06tokens\x18\x02 \x03(\x0b\x32\x1c.draftpool.v1.GeneratedToken\x12\"\n\x05round\x18\x03 \x01(\x0b\x32\x13.draftpool.v1.Round\x12.\n\x06\x66inish\x18\x04 \x01(\x0b\x32\x1e.draftpool.v1.GenerationFinish\"N\n\x0fGenerationStart\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04seed\x18\x02 \x01(\x06\x12\x19\n\x11num_prompt_tokens\x18\x03 \x01(\r\"\x8d\x01\n\x0eGeneratedToken\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07\x64rafted\x18\x03 \x01(\x08\x12\x14\n\x07logprob\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12.\n\x0ctop_logprobs\x18\x05 \x03(\x0b\x32\x18.draftpool.v1.TopLogprobB\n\n\x08_logprob\"7\n\nTopLogprob\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0f\n\x07logprob\x18\x02 \x01(\x02\x12\x0c\n\x04text\x18\x03 \x01(\t\"\xa2\x01\n\x05Round\x12(\n\x06policy\x18\x01 \x01(\x0b\x32\x18.draftpool.v1.TreePolicy\x12\x11\n\tnum_nodes\x18\x02 \x01(\r\x12\x14\n\x0cnum_accepted\x18\x03 \x01(\r\x12\x10\n\x08\x64raft_us\x18\x04 \x01(\x04\x12\x11\n\tverify_us\x18\x05 \x01(\x04\x12\x10\n\x08round_us\x18\x06 \x01(\x04\x12\x0f\n\x07wire_us\x18\x07 \x01(\x04\"\xb6\x01\n\x10GenerationFinish\x12*\n\x06reason\x18\x01 \x01(\x0e\x32\x1a.draftpool.v1.FinishReason\x12\x14\n\x0cmatched_stop\x18\x02 \x01(\t\x12\"\n\x05usage\x18\x03 \x01(\x0b\x32\x13.draftpool.v1.Usage\x12\"\n\x15matched_stop_token_id\x18\x04 \x01(\rH\x00\x88\x01\x01\x42\x18\n\x16_matched_stop_token_id\"\xfc\x02\n\x05Usage\x12\x19\n\x11num_prompt_tokens\x18\x01 \x01(\r\x12\x16\n\x0enum_new_tokens\x18\x02 \x01(\r\x12\x12\n\nnum_rounds\x18\x03 \x01(\r\x12\x19\n\x11num_drafted_nodes\x18\x04 \x01(\r\x12\x1b\n\x13num_accepted_tokens\x18\x05 \x01(\r\x12\x10\n\x08\x64raft_us\x18\x06 \x01(\x04\x12\x11\n\tverify_us\x18\x07 \x01(\x04\x12\x0f\n\x07wire_us\x18\x08 \x01(\x04\x12\x10\n\x08queue_us\x18\t \x01(\x04\x12\x1e\n\x16time_to_first_token_us\x18\n \x01(\x04\x12\x10\n\x08total_us\x18\x0b \x01(\x04\x12\x12\n\nprefill_us\x18\x0c \x01(\x04\x12\x1a\n\x12num_resumed_tokens\x18\r \x01(\r\x12\x1a\n\x12num_draft_sessions\x18\x0e \x01(\r\x12\x1b\n\x13num_verify_sessions\x18\x0f \x01(\r\x12\x11\n\treader_us\x18\x10 \x01(\x04\"\x13\n\x11ListModelsRequest\":\n\x0fListModelsReply\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.draftpool.v1.ModelInfo\"\xce\x01\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x02 \x01(\t\x12\r\n\x05\x64type\x18\x03 \x01(\t\x12\x16\n\x0enum_parameters\x18\x04 \x01(\x04\x12\x12\n\nvocab_size\x18\x05 \x01(\r\x12\x1a\n\x12max_context_tokens\x18\x06 \x01(\r\x12\x13\n\x0bhas_drafter\x18\x07 \x01(\x08\x12\x19\n\x11shared_vocabulary\x18\x08 \x01(\x02\x12\x16\n\x0emax_tree_nodes\x18\t \x01(\r*i\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x15\n\x11PRIORITY_STANDARD\x10\x02\x12\x12\n\x0ePRIORITY_BATCH\x10\x03*v\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46INISH_REASON_EOS\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x03\x32\xa4\x01\n\nGeneration\x12H\n\x08Generate\x12\x1d.draftpool.v1.GenerateRequest\x1a\x1b.draftpool.v1.GenerateReply0\x01\x12L\n\nListModels\x12\x1f.draftpool.v1.ListModelsRequest\x1a\x1d.draftpool.v1.ListModelsReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'draftpool.v1.generation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FINISHREASON']._serialized_start=1984
-  _globals['_FINISHREASON']._serialized_end=2102
+  _globals['_PRIORITY']._serialized_start=2176
+  _globals['_PRIORITY']._serialized_end=2281
+  _globals['_FINISHREASON']._serialized_start=2283
+  _globals['_FINISHREASON']._serialized_end=2401
   _globals['_GENERATEREQUEST']._serialized_start=102
-  _globals['_GENERATEREQUEST']._serialized_end=502
-  _globals['_TOKENIDS']._serialized_start=504
-  _globals['_TOKENIDS']._serialized_end=527
-  _globals['_DRAFTING']._serialized_start=529
-  _globals['_DRAFTING']._serialized_end=608
-  _globals['_GENERATEREPLY']._serialized_start=611
-  _globals['_GENERATEREPLY']._serialized_end=802
-  _globals['_GENERATIONSTART']._serialized_start=804
-  _globals['_GENERATIONSTART']._serialized_end=882
-  _globals['_GENERATEDTOKEN']._serialized_start=885
-  _globals['_GENERATEDTOKEN']._serialized_end=1026
-  _globals['_TOPLOGPROB']._serialized_start=1028
-  _globals['_TOPLOGPROB']._serialized_end=1083
-  _globals['_ROUND']._serialized_start=1086
-  _globals['_ROUND']._serialized_end=1248
-  _globals['_GENERATIONFINISH']._serialized_start=1251
-  _globals['_GENERATIONFINISH']._serialized_end=1433
-  _globals['_USAGE']._serialized_start=1436
-  _globals['_USAGE']._serialized_end=1692
-  _globals['_LISTMODELSREQUEST']._serialized_start=1694
-  _globals['_LISTMODELSREQUEST']._serialized_end=1713
-  _globals['_LISTMODELSREPLY']._serialized_start=1715
-  _globals['_LISTMODELSREPLY']._serialized_end=1773
-  _globals['_MODELINFO']._serialized_start=1776
-  _globals['_MODELINFO']._serialized_end=1982
-  _globals['_GENERATION']._serialized_start=2105
-  _globals['_GENERATION']._serialized_end=2269
+  _globals['_GENERATEREQUEST']._serialized_end=570
+  _globals['_TOKENIDS']._serialized_start=572
+  _globals['_TOKENIDS']._serialized_end=595
+  _globals['_DRAFTING']._serialized_start=597
+  _globals['_DRAFTING']._serialized_end=676
+  _globals['_GENERATEREPLY']._serialized_start=679
+  _globals['_GENERATEREPLY']._serialized_end=870
+  _globals['_GENERATIONSTART']._serialized_start=872
+  _globals['_GENERATIONSTART']._serialized_end=950
+  _globals['_GENERATEDTOKEN']._serialized_start=953
+  _globals['_GENERATEDTOKEN']._serialized_end=1094
+  _globals['_TOPLOGPROB']._serialized_start=1096
+  _globals['_TOPLOGPROB']._serialized_end=1151
+  _globals['_ROUND']._serialized_start=1154
+  _globals['_ROUND']._serialized_end=1316
+  _globals['_GENERATIONFINISH']._serialized_start=1319
+  _globals['_GENERATIONFINISH']._serialized_end=1501
+  _globals['_USAGE']._serialized_start=1504
+  _globals['_USAGE']._serialized_end=1884
+  _globals['_LISTMODELSREQUEST']._serialized_start=1886
+  _globals['_LISTMODELSREQUEST']._serialized_end=1905
+  _globals['_LISTMODELSREPLY']._serialized_start=1907
+  _globals['_LISTMODELSREPLY']._serialized_end=1965
+  _globals['_MODELINFO']._serialized_start=1968
+  _globals['_MODELINFO']._serialized_end=2174
+  _globals['_GENERATION']._serialized_start=2404
+  _globals['_GENERATION']._serialized_end=2568
 # @@protoc_insertion_point(module_scope)

@@ -9,19 +9,30 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Priority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRIORITY_UNSPECIFIED: _ClassVar[Priority]
+    PRIORITY_INTERACTIVE: _ClassVar[Priority]
+    PRIORITY_STANDARD: _ClassVar[Priority]
+    PRIORITY_BATCH: _ClassVar[Priority]
+
 class FinishReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     FINISH_REASON_UNSPECIFIED: _ClassVar[FinishReason]
     FINISH_REASON_EOS: _ClassVar[FinishReason]
     FINISH_REASON_LENGTH: _ClassVar[FinishReason]
     FINISH_REASON_STOP: _ClassVar[FinishReason]
+PRIORITY_UNSPECIFIED: Priority
+PRIORITY_INTERACTIVE: Priority
+PRIORITY_STANDARD: Priority
+PRIORITY_BATCH: Priority
 FINISH_REASON_UNSPECIFIED: FinishReason
 FINISH_REASON_EOS: FinishReason
 FINISH_REASON_LENGTH: FinishReason
 FINISH_REASON_STOP: FinishReason
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("model", "text", "token_ids", "max_new_tokens", "sampling", "stop", "acceptance_rule", "drafting", "want_logprobs", "want_rounds", "ignore_eos", "num_top_logprobs")
+    __slots__ = ("model", "text", "token_ids", "max_new_tokens", "sampling", "stop", "acceptance_rule", "drafting", "want_logprobs", "want_rounds", "ignore_eos", "num_top_logprobs", "priority", "resume_token_ids")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -34,6 +45,8 @@ class GenerateRequest(_message.Message):
     WANT_ROUNDS_FIELD_NUMBER: _ClassVar[int]
     IGNORE_EOS_FIELD_NUMBER: _ClassVar[int]
     NUM_TOP_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     model: str
     text: str
     token_ids: TokenIds
@@ -46,7 +59,9 @@ class GenerateRequest(_message.Message):
     want_rounds: bool
     ignore_eos: bool
     num_top_logprobs: int
-    def __init__(self, model: _Optional[str] = ..., text: _Optional[str] = ..., token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., max_new_tokens: _Optional[int] = ..., sampling: _Optional[_Union[_sampling_pb2.SamplingParams, _Mapping]] = ..., stop: _Optional[_Iterable[str]] = ..., acceptance_rule: _Optional[_Union[_sampling_pb2.AcceptanceRule, str]] = ..., drafting: _Optional[_Union[Drafting, _Mapping]] = ..., want_logprobs: _Optional[bool] = ..., want_rounds: _Optional[bool] = ..., ignore_eos: _Optional[bool] = ..., num_top_logprobs: _Optional[int] = ...) -> None: ...
+    priority: Priority
+    resume_token_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, model: _Optional[str] = ..., text: _Optional[str] = ..., token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., max_new_tokens: _Optional[int] = ..., sampling: _Optional[_Union[_sampling_pb2.SamplingParams, _Mapping]] = ..., stop: _Optional[_Iterable[str]] = ..., acceptance_rule: _Optional[_Union[_sampling_pb2.AcceptanceRule, str]] = ..., drafting: _Optional[_Union[Drafting, _Mapping]] = ..., want_logprobs: _Optional[bool] = ..., want_rounds: _Optional[bool] = ..., ignore_eos: _Optional[bool] = ..., num_top_logprobs: _Optional[int] = ..., priority: _Optional[_Union[Priority, str]] = ..., resume_token_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class TokenIds(_message.Message):
     __slots__ = ("ids",)
@@ -139,7 +154,7 @@ class GenerationFinish(_message.Message):
     def __init__(self, reason: _Optional[_Union[FinishReason, str]] = ..., matched_stop: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., matched_stop_token_id: _Optional[int] = ...) -> None: ...
 
 class Usage(_message.Message):
-    __slots__ = ("num_prompt_tokens", "num_new_tokens", "num_rounds", "num_drafted_nodes", "num_accepted_tokens", "draft_us", "verify_us", "wire_us", "queue_us", "time_to_first_token_us", "total_us")
+    __slots__ = ("num_prompt_tokens", "num_new_tokens", "num_rounds", "num_drafted_nodes", "num_accepted_tokens", "draft_us", "verify_us", "wire_us", "queue_us", "time_to_first_token_us", "total_us", "prefill_us", "num_resumed_tokens", "num_draft_sessions", "num_verify_sessions", "reader_us")
     NUM_PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     NUM_NEW_TOKENS_FIELD_NUMBER: _ClassVar[int]
     NUM_ROUNDS_FIELD_NUMBER: _ClassVar[int]
@@ -151,6 +166,11 @@ class Usage(_message.Message):
     QUEUE_US_FIELD_NUMBER: _ClassVar[int]
     TIME_TO_FIRST_TOKEN_US_FIELD_NUMBER: _ClassVar[int]
     TOTAL_US_FIELD_NUMBER: _ClassVar[int]
+    PREFILL_US_FIELD_NUMBER: _ClassVar[int]
+    NUM_RESUMED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    NUM_DRAFT_SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    NUM_VERIFY_SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    READER_US_FIELD_NUMBER: _ClassVar[int]
     num_prompt_tokens: int
     num_new_tokens: int
     num_rounds: int
@@ -162,7 +182,12 @@ class Usage(_message.Message):
     queue_us: int
     time_to_first_token_us: int
     total_us: int
-    def __init__(self, num_prompt_tokens: _Optional[int] = ..., num_new_tokens: _Optional[int] = ..., num_rounds: _Optional[int] = ..., num_drafted_nodes: _Optional[int] = ..., num_accepted_tokens: _Optional[int] = ..., draft_us: _Optional[int] = ..., verify_us: _Optional[int] = ..., wire_us: _Optional[int] = ..., queue_us: _Optional[int] = ..., time_to_first_token_us: _Optional[int] = ..., total_us: _Optional[int] = ...) -> None: ...
+    prefill_us: int
+    num_resumed_tokens: int
+    num_draft_sessions: int
+    num_verify_sessions: int
+    reader_us: int
+    def __init__(self, num_prompt_tokens: _Optional[int] = ..., num_new_tokens: _Optional[int] = ..., num_rounds: _Optional[int] = ..., num_drafted_nodes: _Optional[int] = ..., num_accepted_tokens: _Optional[int] = ..., draft_us: _Optional[int] = ..., verify_us: _Optional[int] = ..., wire_us: _Optional[int] = ..., queue_us: _Optional[int] = ..., time_to_first_token_us: _Optional[int] = ..., total_us: _Optional[int] = ..., prefill_us: _Optional[int] = ..., num_resumed_tokens: _Optional[int] = ..., num_draft_sessions: _Optional[int] = ..., num_verify_sessions: _Optional[int] = ..., reader_us: _Optional[int] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ()

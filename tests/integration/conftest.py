@@ -7,12 +7,14 @@ import pytest_asyncio
 from draftpool.cli.plan import StackPlan
 from draftpool.cli.stack import Stack
 from draftpool.client import Client
+from tests.unhurried import unhurried
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def stack() -> AsyncIterator[Stack]:
-    async with Stack(StackPlan(dtype="float32", has_metrics=True)) as running:
-        yield running
+    with unhurried():
+        async with Stack(StackPlan(dtype="float32", has_metrics=True)) as running:
+            yield running
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -35,6 +35,9 @@ GREEDY = sampling_pb2.SamplingParams(temperature=0)
         ({"max_new_tokens": 0}, errors.BadParameter, "max_new_tokens must be at least 1"),
         ({"stop": [""]}, errors.BadParameter, "stop string must not be empty"),
         ({"prompt": [3, 10**6]}, errors.TokenOutOfVocabulary, "token id 1000000 is not below tiny-llama's 8192"),
+        ({"resume_token_ids": [5]}, errors.BadParameter, "resume_token_ids needs the seed that GenerationStart told"),
+        ({"resume_token_ids": [5] * 5, "seed": 1}, errors.BadParameter, "holds 5 tokens, but the answer has at most 4"),
+        ({"resume_token_ids": [8192], "seed": 1}, errors.TokenOutOfVocabulary, "8192 is not below tiny-llama's 8192"),
         ({"drafting": TreeShape((64, 64, 64))}, errors.BadParameter, "nodes; tiny-llama verifies at most"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else None,
@@ -100,17 +103,6 @@ async def test_a_drafter_names_a_vocabulary_it_was_not_taught(stack: Stack) -> N
             await call.write(drafter_pb2.DraftRequest(session=session, committed_token_ids=[1]))
             await call.read()
     assert isinstance(from_rpc_error(refused.value), errors.UnknownVocabulary)
-
-
-async def test_the_rejection_rule_is_known_and_not_yet_served(stack: Stack) -> None:
-    async with open_channel(stack.verifiers["tiny-llama"][0]) as channel:
-        call = verifier_pb2_grpc.VerifierStub(channel).Verify()
-        message = verify([1])
-        message.session.acceptance_rule = sampling_pb2.ACCEPTANCE_RULE_REJECTION
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await call.write(message)
-            await call.read()
-    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_an_abandoned_generation_frees_both_sessions(client: Client, stack: Stack) -> None:

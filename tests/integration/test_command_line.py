@@ -117,7 +117,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         children = up.children
         up.process.send_signal(signal.SIGINT)
         assert up.process.wait(30) == 0, up.output
-        assert not [pid for pid in children if is_running(pid)]
+        assert wait_until(lambda: not any(map(is_running, children)), 10)
     finally:
         up.process.kill()
         up.process.wait()
@@ -127,9 +127,9 @@ def generate(up: Up, *options: str, prompt: str = PROMPT) -> subprocess.Complete
     return run("generate", prompt, "--address", up.address, "--max-new-tokens", "40", *options)
 
 
-def test_up_runs_a_drafter_two_verifiers_and_an_orchestrator(served: Up) -> None:
-    assert len(served.children) == 4
-    for name in ("drafter", "verifier tiny-llama", "verifier tiny-neox", "orchestrator"):
+def test_up_runs_a_redis_a_drafter_two_verifiers_and_an_orchestrator(served: Up) -> None:
+    assert len(served.children) == 6, "and who watches over the redis"
+    for name in ("redis", "drafter", "verifier tiny-llama", "verifier tiny-neox", "orchestrator"):
         assert f"✓ {name} ready" in served.output
 
 
@@ -187,6 +187,13 @@ def test_without_drafting_nothing_is_drafted(served: Up) -> None:
     assert not any(event.get("drafted") for event in events)
 
 
+def test_a_text_accepted_by_rejection_repeats_with_its_seed_and_its_shape(served: Up) -> None:
+    options = ("--model", "tiny-llama", "--seed", "5", "--shape", "2,1")
+    first, again = (generate(served, *options, "--acceptance", "rejection").stdout for _ in range(2))
+    assert first == again
+    assert first != generate(served, *options, "--acceptance", "coupled").stdout
+
+
 def test_text_ends_before_a_stop_string(served: Up) -> None:
     whole = generate(served, "--model", "tiny-llama", "--temperature", "0").stdout
     stop = whole.strip().split(" ")[3]
@@ -234,17 +241,26 @@ def test_a_dead_drafter_is_said_and_replaced_while_generation_goes_on(served: Up
     assert wait_until(drafts, 20)
 
 
+def test_a_dead_redis_is_said_and_replaced_while_generation_goes_on(served: Up) -> None:
+    [pid] = [pid for pid in served.children if "redis-server" in psutil.Process(pid).name()]
+    os.kill(pid, signal.SIGKILL)
+    assert generate(served, "--model", "tiny-llama", "--temperature", "0").returncode == 0
+    said = "✗ redis was killed by signal 9; starting it again in 1 s; the orchestrator goes on learning alone"
+    assert wait_until(lambda: said in served.output, 10)
+    assert wait_until(lambda: served.output.count("✓ redis ready") == 2, 20)
+
+
 def test_nothing_outlives_an_up_that_was_killed(up_in: Callable[..., Up]) -> None:
     up = up_in("--target", "tiny-neox")
     up.wait_ready()
     children = up.children
-    assert len(children) == 3
+    assert len(children) == 5, "redis, who watches over it, drafter, verifier, orchestrator"
     up.process.kill()
     assert wait_until(lambda: not any(map(is_running, children)), 10)
 
 
 def test_nothing_outlives_an_up_that_was_killed_while_models_load(up_in: Callable[..., Up]) -> None:
-    up = up_in("--target", "tiny-neox")
+    up = up_in("--target", "tiny-neox", "--no-redis")
     assert wait_until(lambda: len(up.children) == 2, 20), up.output
     children = up.children
     time.sleep(1)  # let them come so far that they watch their parent
@@ -254,7 +270,7 @@ def test_nothing_outlives_an_up_that_was_killed_while_models_load(up_in: Callabl
 
 
 def test_up_can_be_interrupted_while_models_load(up_in: Callable[..., Up]) -> None:
-    up = up_in("--target", "tiny-neox", "--no-drafter")
+    up = up_in("--target", "tiny-neox", "--no-drafter", "--no-redis")
     assert wait_until(lambda: len(up.children) == 1, 20), up.output
     children = up.children
     up.process.send_signal(signal.SIGTERM)
@@ -294,11 +310,13 @@ def test_where_nothing_answers_it_says_what_to_do(arguments: list[str]) -> None:
     "arguments",
     [
         ["generate", "hello", "--shape", "3,0"],
+        ["generate", "hello", "--acceptance", "lenient"],
         ["generate", "hello", "--shape", "2,1", "--no-draft"],
         ["generate", "hello", "--max-new-tokens", "0"],
         ["generate", "hello", "--logprobs", "2"],
         ["generate", "hello", "--json-schema", "/nowhere.json"],
         ["up", "--target", "/a/llama", "--target", "/b/llama"],
+        ["up", "--redis", "http://:geheim@host"],
         ["serve", "verifier"],
         ["serve", "drafter", "--model", "tiny-mamba-drafter", "--drain-grace-s", "-1"],
         ["nonsense"],
@@ -308,6 +326,14 @@ def test_wrong_usage_is_exit_code_2_without_a_traceback(arguments: list[str]) ->
     result = run(*arguments)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
+    assert "geheim" not in result.stderr
+
+
+def test_a_wrong_secret_in_the_environment_is_not_said_aloud() -> None:
+    result = run("serve", "orchestrator", DRAFTPOOL_ORCHESTRATOR_REDIS_URL="redis://:geheim@host/geheim")
+    assert result.returncode == 2
+    assert "DRAFTPOOL_ORCHESTRATOR_REDIS_URL" in result.stderr
+    assert "geheim" not in result.stderr
 
 
 @pytest.mark.parametrize("role", ["drafter", "verifier"])

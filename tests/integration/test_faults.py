@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from draftpool.cli.plan import StackPlan
 from draftpool.cli.stack import Stack
-from draftpool.client import Client, Completion, Token, TreeShape, Usage
+from draftpool.client import Client, Completion, Event, Token, TreeShape, Usage
 from tests.integration.probes import QUESTION, failovers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -100,6 +100,54 @@ async def test_a_stopped_drafter_holds_no_round_up(supervised: Stack) -> None:
         assert await eventually_drafts(client)
 
 
+@pytest.mark.parametrize("options", [{}, {"stop": ["####"], "ignore_eos": False, "repetition_penalty": 1.2}], ids=str)
+async def test_an_orchestrator_killed_within_a_request_costs_no_token(supervised: Stack, options: dict) -> None:
+    """Supervision starts it again, and the client asks for the rest: sampled text, stop strings and penalties alike."""
+    async with Client(supervised.orchestrator) as client:
+        undisturbed = await generate(client, **options)
+        events: list[Event] = []
+        settings = {"max_new_tokens": 150, "temperature": 1.0, "seed": 11, "ignore_eos": True, "drafting": SHAPE}
+        async for event in client.generate("tiny-llama", QUESTION, **settings | options):
+            events.append(event)
+            if sum(isinstance(seen, Token) for seen in events) == 12 and isinstance(event, Token):
+                os.kill(supervised.pids["orchestrator"], signal.SIGKILL)
+        continued = Completion.from_events(events)
+        assert continued.finish.usage.num_resumed_tokens >= 12
+        assert (continued.token_ids, continued.text) == (undisturbed.token_ids, undisturbed.text)
+        assert continued.finish.reason == undisturbed.finish.reason
+
+
+async def until_listed(client: Client, models: list[str], *, within_s: float) -> None:
+    async with asyncio.timeout(within_s):
+        while [model.name for model in await client.list_models()] != models:
+            await asyncio.sleep(0.1)
+
+
+async def test_verifiers_that_are_killed_while_nobody_asks_are_not_named_until_they_are_back(supervised: Stack) -> None:
+    async with Client(supervised.orchestrator) as client:
+        await until_listed(client, ["tiny-llama"], within_s=60)
+        signal_verifiers(supervised, signal.SIGKILL)
+        await until_listed(client, [], within_s=10)
+        await until_listed(client, ["tiny-llama"], within_s=60)
+        assert (await generate(client, max_new_tokens=20)).tokens
+
+
+async def test_verifiers_that_hang_while_nobody_asks_are_not_named_until_they_go_on(supervised: Stack) -> None:
+    async with Client(supervised.orchestrator) as client:
+        await until_listed(client, ["tiny-llama"], within_s=60)
+        signal_verifiers(supervised, signal.SIGSTOP)
+        try:
+            await until_listed(client, [], within_s=40)  # a ping every 10 s, answered within 5
+        finally:
+            signal_verifiers(supervised, signal.SIGCONT)
+        await until_listed(client, ["tiny-llama"], within_s=20)
+
+
+def signal_verifiers(stack: Stack, number: signal.Signals) -> None:
+    for name in ("verifier tiny-llama 1", "verifier tiny-llama 2"):
+        os.kill(stack.pids[name], number)
+
+
 async def test_of_two_verifiers_one_is_stopped_and_the_other_takes_over(supervised: Stack) -> None:
     async with Client(supervised.orchestrator) as client:
         undisturbed = await generate(client)
@@ -116,7 +164,6 @@ async def test_a_request_outlives_the_restart_of_every_verifier(supervised: Stac
         undisturbed = await generate(client)
 
         def kill_all() -> None:
-            for number in (1, 2):
-                os.kill(supervised.pids[f"verifier tiny-llama {number}"], signal.SIGKILL)
+            signal_verifiers(supervised, signal.SIGKILL)
 
         assert await disturb(client, kill_all) == undisturbed.token_ids

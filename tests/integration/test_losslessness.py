@@ -7,9 +7,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from draftpool.cli.plan import EMBEDDED_TARGETS
-from draftpool.client import NO_DRAFT, Client
+from draftpool.client import NO_DRAFT, BestFirst, Client, TreeShape
 from draftpool.embedded import embedded_path
 from draftpool.errors import BadParameter
+from draftpool.tree import chain
 from orchestrator.settings import DEFAULT_ARMS
 from tests.integration.probes import QUESTION
 
@@ -83,6 +84,44 @@ async def test_drafts_are_accepted(client: Client, target: str) -> None:
     assert sum(token.drafted for token in drafted.tokens) == drafted.finish.usage.num_accepted_tokens
 
 
+@pytest.mark.parametrize("target", EMBEDDED_TARGETS)
+async def test_under_the_rejection_rule_seed_and_shape_make_the_text(client: Client, target: str) -> None:
+    options = {"max_new_tokens": 64, "seed": 5, "ignore_eos": True, "acceptance": "rejection"}
+    for shape in (chain(4), TreeShape((3, 2, 2, 1, 1))):
+        first = await client.complete(target, QUESTION, drafting=shape, **options)
+        again = await client.complete(target, QUESTION, drafting=shape, **options)
+        assert again.token_ids == first.token_ids
+        usage = first.finish.usage
+        assert usage.num_new_tokens == len(first.tokens) == 64
+        assert sum(token.drafted for token in first.tokens) == usage.num_accepted_tokens
+        assert usage.num_drafted_nodes > usage.num_accepted_tokens
+        assert usage.tokens_per_pass > 1.5
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS.keys())
+async def test_without_drafts_both_rules_are_one(client: Client, sampling: dict) -> None:
+    options = {"max_new_tokens": 24, "drafting": NO_DRAFT, **sampling}
+    coupled, rejection = [
+        await client.complete("tiny-neox", QUESTION, acceptance=acceptance, **options)
+        for acceptance in ("coupled", "rejection")
+    ]
+    assert rejection.token_ids == coupled.token_ids
+
+
+async def test_under_the_rejection_rule_a_grammar_holds_and_the_bandit_finds_shapes(client: Client) -> None:
+    for seed in range(4):
+        completion = await client.complete(
+            "tiny-neox", QUESTION, max_new_tokens=200, json_schema=SCHEMA, seed=seed, acceptance="rejection"
+        )
+        assert completion.finish.reason == "eos"
+        assert json.loads(completion.text).keys() == {"name", "answer"}
+
+
+async def test_the_rejection_rule_has_no_best_first_trees(client: Client) -> None:
+    with pytest.raises(BadParameter, match="fixed branching"):
+        await client.complete("tiny-llama", QUESTION, drafting=BestFirst(8, 4), acceptance="rejection")
+
+
 async def test_a_drawn_seed_is_reported_and_repeats_the_output(client: Client) -> None:
     first = await client.complete("tiny-llama", QUESTION, max_new_tokens=24)
     again = await client.complete("tiny-llama", QUESTION, max_new_tokens=24, seed=first.start.seed, drafting=NO_DRAFT)
@@ -91,8 +130,11 @@ async def test_a_drawn_seed_is_reported_and_repeats_the_output(client: Client) -
     assert other.start.seed != first.start.seed
 
 
-async def test_logprobs_are_the_targets_own(client: Client) -> None:
-    completion = await client.complete("tiny-llama", QUESTION, max_new_tokens=16, temperature=0.7, want_logprobs=True)
+@pytest.mark.parametrize("acceptance", ["coupled", "rejection"])
+async def test_logprobs_are_the_targets_own(client: Client, acceptance: str) -> None:
+    completion = await client.complete(
+        "tiny-llama", QUESTION, max_new_tokens=16, temperature=0.7, want_logprobs=True, acceptance=acceptance
+    )
     model = AutoModelForCausalLM.from_pretrained(embedded_path("tiny-llama"), dtype=torch.float32)
     prompt = AutoTokenizer.from_pretrained(embedded_path("tiny-llama"))(QUESTION)["input_ids"]
     logits = model(torch.tensor([prompt + list(completion.token_ids)])).logits[0, len(prompt) - 1 : -1]

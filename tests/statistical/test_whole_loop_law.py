@@ -28,6 +28,7 @@ from transformers import (
 from draftpool.cli.plan import StackPlan
 from draftpool.cli.stack import Stack
 from draftpool.client import Client, TreeShape
+from tests.unhurried import unhurried
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -81,8 +82,9 @@ def probs(folders: tuple[Path, Path]) -> np.ndarray:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(folders: tuple[Path, Path]) -> AsyncIterator[Client]:
     plan = StackPlan(targets=(str(folders[0]),), drafter=str(folders[1]), dtype="float32")
-    async with Stack(plan) as stack, Client(stack.orchestrator) as connected:
-        yield connected
+    with unhurried():
+        async with Stack(plan) as stack, Client(stack.orchestrator) as connected:
+            yield connected
 
 
 async def sample(client: Client, **options: object) -> tuple[np.ndarray, Counter[int]]:
@@ -121,6 +123,13 @@ def p_values(counts: np.ndarray, probs: np.ndarray) -> list[float]:
 async def test_the_output_follows_the_targets_law(client: Client, probs: np.ndarray) -> None:
     counts, first_passes = await sample(client, temperature=1.0)
     # Drafted tokens of both levels are among what is tested.
+    assert first_passes[2] > 0.1 * NUM_SAMPLES
+    assert first_passes[3] > 0.03 * NUM_SAMPLES
+    assert min(p_values(counts, probs)) > 0.0005
+
+
+async def test_under_the_rejection_rule_it_does_too(client: Client, probs: np.ndarray) -> None:
+    counts, first_passes = await sample(client, temperature=1.0, acceptance="rejection")
     assert first_passes[2] > 0.1 * NUM_SAMPLES
     assert first_passes[3] > 0.03 * NUM_SAMPLES
     assert min(p_values(counts, probs)) > 0.0005

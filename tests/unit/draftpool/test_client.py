@@ -11,9 +11,9 @@ import grpc
 import pytest
 
 from draftpool.client import NO_DRAFT, Client, Finish, NothingAnswers, Round, Start, Token, TopLogprob, TreeShape
-from draftpool.errors import BadParameter, DeadlineExceeded, InternalError, UnknownModel
+from draftpool.errors import BadParameter, DeadlineExceeded, Draining, InternalError, UnknownModel
 from draftpool.events import events_from_wire
-from draftpool.rpc.interceptors import MannersInterceptor
+from draftpool.rpc.interceptors import MannersInterceptor, request_id
 from draftpool.v1 import generation_pb2, generation_pb2_grpc, sampling_pb2, tree_pb2
 
 START = generation_pb2.GenerateReply(
@@ -42,12 +42,14 @@ class FakeGeneration(generation_pb2_grpc.GenerationServicer):
 
     def __init__(self) -> None:
         self.requests: list[generation_pb2.GenerateRequest] = []
+        self.request_ids: list[str] = []
         self.num_cancelled = 0
 
     async def Generate(
         self, request: generation_pb2.GenerateRequest, _context: Any
     ) -> AsyncIterator[generation_pb2.GenerateReply]:
         self.requests.append(request)
+        self.request_ids.append(request_id.get())
         if request.model == "unknown":
             raise UnknownModel("no target is called 'unknown'")
         yield START
@@ -57,8 +59,12 @@ class FakeGeneration(generation_pb2_grpc.GenerationServicer):
             finally:
                 self.num_cancelled += 1
         yield TOKENS
+        if request.model == "breaks" and len(self.requests) == 1:
+            raise Draining("going")
         if request.model != "unfinished":
             yield FINISH
+        if request.model == "no goodbye":
+            raise Draining("going")
 
     async def ListModels(self, _request: Any, _context: Any) -> generation_pb2.ListModelsReply:
         return generation_pb2.ListModelsReply(
@@ -111,6 +117,7 @@ async def test_what_is_given_arrives() -> None:
             "m", [4, 5], max_new_tokens=9, temperature=0, top_k=3, top_p=0.5, seed=8, stop=["x"], drafting=NO_DRAFT
         )
         await client.complete("m", "t", drafting=TreeShape((2, 1)), ignore_eos=True, want_logprobs=True)
+        await client.complete("m", "t", acceptance="rejection")
     expected = generation_pb2.GenerateRequest(
         model="m",
         token_ids=generation_pb2.TokenIds(ids=[4, 5]),
@@ -123,6 +130,14 @@ async def test_what_is_given_arrives() -> None:
     assert list(fake.requests[1].drafting.policy.branching.factors) == [2, 1]
     assert fake.requests[1].ignore_eos
     assert fake.requests[1].want_logprobs
+    assert fake.requests[2].acceptance_rule == sampling_pb2.ACCEPTANCE_RULE_REJECTION
+
+
+async def test_there_are_two_rules_of_acceptance() -> None:
+    async with served() as (fake, client):
+        with pytest.raises(BadParameter, match="coupled or rejection, got 'lenient'"):
+            await client.complete("m", "t", acceptance="lenient")
+    assert not fake.requests
 
 
 async def test_errors_come_out_as_the_class_that_was_raised() -> None:
@@ -208,6 +223,8 @@ async def test_every_option_reaches_the_server() -> None:
             want_logprobs=True,
             num_top_logprobs=2,
             want_rounds=True,
+            priority="batch",
+            resume_token_ids=[6, 7],
         )
     expected = generation_pb2.GenerateRequest(
         model="m",
@@ -234,8 +251,39 @@ async def test_every_option_reaches_the_server() -> None:
         want_logprobs=True,
         num_top_logprobs=2,
         want_rounds=True,
+        priority=generation_pb2.PRIORITY_BATCH,
+        resume_token_ids=[6, 7],
     )
     assert fake.requests == [expected]
+
+
+async def test_a_priority_that_does_not_exist_cannot_be_asked_for() -> None:
+    priority: Any = "urgent"
+    async with served() as (fake, client):
+        with pytest.raises(BadParameter, match="there are interactive, standard, batch"):
+            await client.complete("m", "a", priority=priority)
+    assert fake.requests == []
+
+
+async def test_a_stream_that_breaks_is_continued_with_its_seed_its_tokens_and_its_id() -> None:
+    """And the caller sees one start, every token once, and the end."""
+    async with served() as (fake, client):
+        events = [event async for event in client.generate("breaks", "hello", stop=["x"])]
+    first, second = fake.requests
+    assert (list(second.resume_token_ids), second.sampling.seed) == ([1, 2], 2**64 - 1)
+    second.ClearField("resume_token_ids")
+    second.sampling.ClearField("seed")
+    assert first == second
+    assert fake.request_ids[1] == "r"
+    kinds = [type(event) for event in events if not isinstance(event, Round)]
+    assert kinds == [Start, Token, Token, Token, Token, Finish]
+
+
+async def test_a_stream_whose_goodbye_is_lost_is_complete() -> None:
+    async with served() as (fake, client):
+        completion = await client.complete("no goodbye", "hello")
+    assert completion.text == "ab"
+    assert len(fake.requests) == 1
 
 
 async def test_a_text_is_held_to_one_grammar_at_most() -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from draftpool.noise import GumbelRows, exponential_noise, philox_blocks
+from draftpool.noise import DRAW_STREAM, GumbelRows, exponential_noise, philox_blocks, uniform_noise
 
 ZEROS, ONES = np.zeros(1, np.uint32), np.full(1, 0xFFFFFFFF, np.uint32)
 PI = [np.array([word], np.uint32) for word in (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344)]
@@ -46,6 +46,29 @@ def test_rows_of_neighbouring_positions_are_uncorrelated() -> None:
     rows = exponential_noise(5, range(40), 5000)
     correlations = np.corrcoef(rows)[np.triu_indices(40, 1)]
     assert np.abs(correlations).max() < 5 / np.sqrt(5000)
+
+
+def test_uniform_noise_is_uniform_and_a_pure_function_of_seed_position_and_draw() -> None:
+    noise = uniform_noise(3, range(4000), 5)
+    assert (noise.min() >= 0, noise.max() < 1) == (True, True)
+    assert stats.kstest(noise.ravel(), "uniform").pvalue > 0.001
+    np.testing.assert_array_equal(uniform_noise(3, [17], 2)[0], noise[17, :2])
+    assert not np.isin(uniform_noise(4, range(4000), 5), noise).any()
+
+
+def test_the_documented_uniform_values_hold() -> None:
+    """The vectors of docs/noise.md."""
+    np.testing.assert_allclose(uniform_noise(42, [7], 3)[0], [0.32220477, 0.21242449, 0.92098974], rtol=1e-6)
+
+
+def test_streams_are_independent_of_each_other() -> None:
+    """What is drawn, what is chosen and what is accepted must not know of each other."""
+    chosen = exponential_noise(9, range(500), 4)
+    drawn = exponential_noise(9, range(500), 4, stream=DRAW_STREAM)
+    accepted = uniform_noise(9, range(500), 4)
+    correlations = np.corrcoef(np.concatenate([chosen.T, drawn.T, accepted.T]))
+    np.fill_diagonal(correlations, 0)
+    assert np.abs(correlations).max() < 5 / np.sqrt(500)
 
 
 def test_remembered_rows_equal_fresh_ones() -> None:

@@ -120,20 +120,69 @@ async def test_a_cancelled_stream_ends_its_handler_at_once() -> None:
 
 
 async def test_draining_lets_running_calls_end_and_refuses_new_ones() -> None:
-    async with serving(drain_grace_s=5) as (address, _, task), open_channel(address) as channel:
-        stub = drafter_pb2_grpc.DrafterStub(channel)
-        running = stub.Draft()
-        await running.write(session(""))
-        await running.read()
-        os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.sleep(0.2)
-        await running.write(session(""))
-        assert isinstance(await running.read(), drafter_pb2.DraftReply)
-        assert (await error_of(address, "")).code() is grpc.StatusCode.UNAVAILABLE
-        await running.done_writing()
-        assert await running.read() is grpc.aio.EOF
-        async with asyncio.timeout(3):
+    async with serving(drain_grace_s=30) as (address, _, task), open_channel(address) as channel:
+        async with in_progress(channel) as running:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert await refused(address) == ("DRAINING", 1.0)
+            await running.write(session(""))
+            assert isinstance(await running.read(), drafter_pb2.DraftReply)
+            await running.done_writing()
+            assert await running.read() is grpc.aio.EOF
+        async with asyncio.timeout(5):  # not the whole grace
             await task
+
+
+async def test_unary_calls_are_refused_too_and_health_says_why() -> None:
+    async with serving(drain_grace_s=30) as (address, _, _), open_channel(address) as channel, in_progress(channel):
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        await refused(address)
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await drafter_pb2_grpc.DrafterStub(channel).Describe(drafter_pb2.DescribeDrafterRequest())
+        assert type(from_rpc_error(raised.value)) is errors.Draining
+
+
+@pytest.mark.parametrize("ending", ["grace", "second signal"])
+async def test_what_is_left_after_the_grace_or_in_a_hurry_is_told_to_go_on_elsewhere(ending: str) -> None:
+    grace_s = 0.1 if ending == "grace" else 30
+    async with serving(drain_grace_s=grace_s) as (address, servicer, task), open_channel(address) as channel:
+        async with in_progress(channel) as running:
+            os.kill(os.getpid(), signal.SIGTERM)
+            if ending == "second signal":
+                await refused(address)
+                os.kill(os.getpid(), signal.SIGTERM)
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await running.read()
+            assert type(from_rpc_error(raised.value)) is errors.Draining
+        async with asyncio.timeout(5):
+            await task
+        assert servicer.num_open == 0
+
+
+@asynccontextmanager
+async def in_progress(channel: grpc.aio.Channel) -> AsyncIterator[grpc.aio.StreamStreamCall]:
+    """A stream that has been answered once."""
+    call = drafter_pb2_grpc.DrafterStub(channel).Draft()
+    await call.write(session(""))
+    await call.read()
+    yield call
+    call.cancel()
+
+
+async def refused(address: str) -> tuple[str, float | None]:
+    """How new calls are refused, as soon as they are: the signal is on its way."""
+    async with open_channel(address) as channel:
+        while True:
+            call = drafter_pb2_grpc.DrafterStub(channel).Draft()
+            try:
+                await call.write(session(""))
+                await call.read()
+            except grpc.aio.AioRpcError as error:
+                ours = from_rpc_error(error)
+                return ours.reason, ours.retry_after_s
+            call.cancel()
 
 
 async def test_health_and_reflection_answer() -> None:

@@ -12,16 +12,20 @@ from enum import Enum, auto
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tokenizers import Tokenizer, decoders, models
 
 from draftpool.errors import BadParameter, BrokenProtocol, UnknownModel, UnknownVocabulary
+from draftpool.rpc.channel import open_channel
 from draftpool.rpc.interceptors import MannersInterceptor
+from draftpool.rpc.security import ServerSecurity, add_port
 from draftpool.tree import ROOT, DraftTree
 from draftpool.v1 import drafter_pb2, drafter_pb2_grpc, verifier_pb2, verifier_pb2_grpc
 from draftpool.vocabulary import Vocabulary
 from draftpool.wire import policy_from_wire, tree_from_wire, tree_to_wire, vocabulary_from_wire, vocabulary_to_wire
 from orchestrator import draft_session, liveness
+from orchestrator.discovery import Discovery, sources_of
+from orchestrator.ejection import EjectionPolicy
 from orchestrator.fleet import Fleet
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -77,6 +81,10 @@ class FakeService:
         script: the next messages' fates; `always` is the fate of those beyond.
         openings: the tokens that came with the first message of every stream that it took.
         num_open: streams being served.
+        has_health: whether it has a health service, from the next start on.
+        num_answers: given, over all streams.
+        security: how it speaks and to whom, from the next start on.
+        ration: where set, each answer takes one of it, and waits for it.
         num_messages: that came with all of its streams.
         awake: cleared, it is as if the process were stopped: connected, and answering nothing.
     """
@@ -86,10 +94,15 @@ class FakeService:
         self.always = always
         self.openings: list[list[int]] = []
         self.num_open = 0
+        self.num_answers = 0
+        self.ration: asyncio.Semaphore | None = None
+        self.security = ServerSecurity()
         self.num_messages = 0
         self.awake = asyncio.Event()
         self.awake.set()
         self.port = 0
+        self.has_health = True
+        self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
 
     @property
@@ -100,13 +113,22 @@ class FakeService:
         """Serve, on the port it had before if there was one."""
         self._server = grpc.aio.server(interceptors=[Freezer(self.awake), MannersInterceptor()])
         self.register(self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), self._server)
-        self.port = self._server.add_insecure_port(self.address)
+        self._health = health.aio.HealthServicer()
+        if self.has_health:
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self.port = add_port(self._server, self.address, self.security)
         await self._server.start()
 
-    async def stop(self) -> None:
+    async def stop(self, grace_s: float | None = None) -> None:
         if self._server is not None:
-            await self._server.stop(None)
+            await self._server.stop(grace_s)
+
+    async def drain(self) -> None:
+        """Say that no new sessions should come, and go on with those there are."""
+        await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def recover(self) -> None:
+        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
 
     @abstractmethod
     def register(self, server: grpc.aio.Server) -> None:
@@ -133,6 +155,9 @@ class FakeService:
                     await self.awake.wait()
                 if step is Fault.HANG:
                     await asyncio.Event().wait()
+                if self.ration is not None:
+                    await self.ration.acquire()
+                self.num_answers += 1
                 if isinstance(step, asyncio.Event):
                     await step.wait()
                 token_ids += request.committed_token_ids
@@ -229,8 +254,16 @@ def chain_tree(token_ids: list[int]) -> DraftTree:
     return DraftTree(tuple(token_ids), tuple(range(ROOT, len(token_ids) - 1)))
 
 
+def addresses_of(*services: FakeService) -> list[Discovery]:
+    return sources_of([service.address for service in services], dns_refresh_s=60)
+
+
 @asynccontextmanager
-async def fleet_of(*services: FakeVerifier | FakeDrafter, refresh_s: float = 0.05) -> AsyncIterator[Fleet]:
+async def fleet_of(
+    *services: FakeVerifier | FakeDrafter,
+    refresh_s: float = 0.05,
+    dial: Callable[[str], grpc.aio.Channel] = open_channel,
+) -> AsyncIterator[Fleet]:
     """A fleet that watches these services; whatever a test does, no stream and no task may be left at its end, and no
     exception that nobody has seen."""
     unseen: list[dict[str, Any]] = []
@@ -241,9 +274,11 @@ async def fleet_of(*services: FakeVerifier | FakeDrafter, refresh_s: float = 0.0
             stack.push_async_callback(service.stop)
             stack.callback(service.awake.set)
         fleet = Fleet(
-            verifiers=[service.address for service in services if isinstance(service, FakeVerifier)],
-            drafters=[service.address for service in services if isinstance(service, FakeDrafter)],
+            verifiers=addresses_of(*(service for service in services if isinstance(service, FakeVerifier))),
+            drafters=addresses_of(*(service for service in services if isinstance(service, FakeDrafter))),
             refresh_s=refresh_s,
+            ejection=EjectionPolicy(first_s=refresh_s),
+            dial=dial,
         )
         async with fleet.watched():
             yield fleet
@@ -255,8 +290,8 @@ async def fleet_of(*services: FakeVerifier | FakeDrafter, refresh_s: float = 0.0
             assert unseen == []
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(3):
+async def until(condition: Callable[[], bool], timeout_s: float = 3) -> None:
+    async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.01)
 

@@ -8,8 +8,9 @@ from draftpool.errors import UnknownModel
 from draftpool.v1 import vocabulary_pb2
 from draftpool.vocabulary import Vocabulary
 from draftpool.wire import vocabulary_to_wire
+from orchestrator.ejection import EjectionPolicy
 from orchestrator.fleet import Fleet
-from tests.unit.orchestrator.fake_services import VOCABULARY, FakeDrafter, FakeVerifier, fleet_of, until
+from tests.unit.orchestrator.fake_services import VOCABULARY, FakeDrafter, FakeVerifier, addresses_of, fleet_of, until
 from tests.unit.orchestrator.generating import generation, run
 
 OTHER_VOCABULARY = Vocabulary(VOCABULARY.token_bytes[::-1], (0,))
@@ -42,7 +43,7 @@ async def test_a_target_may_come_back_changed_once_nobody_serves_the_old_one() -
     async with fleet_of(verifier) as fleet:
         old = fleet.target("alphabet")
         verifier.told = {"max_context_tokens": 8}
-        old.replicas[0].is_up = False
+        old.replicas[0].report_failure("test")
         await until(lambda: fleet.target("alphabet").is_up)
         assert fleet.target("alphabet").description.max_context_tokens == 8
         assert old.replicas == []
@@ -68,7 +69,9 @@ async def test_a_verifier_that_describes_nonsense_is_left_out_and_others_serve(t
 async def test_a_service_in_the_wrong_role_is_left_out() -> None:
     verifier, drafter = FakeVerifier(), FakeDrafter()
     async with fleet_of(verifier, drafter):
-        confused = Fleet(verifiers=[drafter.address], drafters=[verifier.address], refresh_s=60)
+        confused = Fleet(
+            verifiers=addresses_of(drafter), drafters=addresses_of(verifier), refresh_s=60, ejection=EjectionPolicy()
+        )
         async with confused.watched():
             assert confused.targets == {}
             assert not confused.drafters[0].is_up
@@ -86,7 +89,7 @@ async def test_drafters_are_taught_a_target_that_appears_later_ahead_of_the_firs
         assert drafter.vocabularies == {VOCABULARY.fingerprint}
         assert fleet.shared_vocabulary(fleet.target("alphabet")) == 26 / 27
         verifier.model, verifier.told = "beta", {"vocabulary": vocabulary_to_wire(OTHER_VOCABULARY)}
-        fleet.target("alphabet").replicas[0].is_up = False
+        fleet.target("alphabet").replicas[0].report_failure("test")
         await until(lambda: OTHER_VOCABULARY.fingerprint in drafter.vocabularies)
         assert drafter.num_lessons == 2
 

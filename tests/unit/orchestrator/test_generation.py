@@ -7,7 +7,7 @@ import pytest
 
 from draftpool.tree import NO_DRAFT, ROOT, DraftTree, TreeShape, chain
 from draftpool.vocabulary import Vocabulary
-from orchestrator.bandit import TreeBandit, measured_cost
+from orchestrator.bandit import TreeBandit
 from orchestrator.drafting import Draft
 from orchestrator.generation import FinishReason, Generation, Limits, Round
 from orchestrator.verifying import Verdict
@@ -30,7 +30,7 @@ class AlphabetVerifier:
         self.contexts: list[list[int]] = []
         self.is_closed = False
 
-    async def verify(self, token_ids: Sequence[int], tree: DraftTree) -> Verdict:
+    async def verify(self, token_ids: Sequence[int], tree: DraftTree, drawn_from: object = None) -> Verdict:  # noqa: ARG002
         self.contexts.append(list(token_ids))
         paths = [[], *([tree.token_ids[i] for i in tree.ancestors(node)] for node in range(tree.num_nodes))]
         chosen = tuple(self._choose([*token_ids, *path]) for path in paths)
@@ -71,7 +71,7 @@ def make(drafts: AlphabetDrafter, verifier: AlphabetVerifier, limits: Limits, sh
         limits=limits,
         drafts=drafts,  # type: ignore[arg-type]
         verifier=verifier,  # type: ignore[arg-type]
-        bandit=TreeBandit((chain(2), chain(4)), measured_cost, 0.1),
+        bandit=TreeBandit((chain(2), chain(4))),
         fixed_shape=shape,
     )
 
@@ -138,7 +138,7 @@ async def test_a_stop_token_within_a_round_is_the_last_token_and_keeps_its_text(
 
 async def test_a_token_brings_what_could_have_stood_in_its_place() -> None:
     class Informed(AlphabetVerifier):
-        async def verify(self, token_ids: Sequence[int], tree: DraftTree) -> Verdict:
+        async def verify(self, token_ids: Sequence[int], tree: DraftTree, drawn_from: object = None) -> Verdict:  # noqa: ARG002
             verdict = await super().verify(token_ids, tree)
             pairs = [(token_id, 26) for token_id in verdict.chosen_token_ids]
             tops = tuple(token_id for pair in pairs for token_id in pair)

@@ -18,6 +18,8 @@ ROUND = Round(
     wire_us=1,
     round_us=2,
     finish=None,
+    opened_draft_session=False,
+    opened_verify_session=False,
 )
 
 

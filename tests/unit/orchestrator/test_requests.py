@@ -1,13 +1,17 @@
 """What is asked for is checked before it costs anything."""
 
+from typing import Any
+
 import pytest
 
 from draftpool.errors import BadParameter, ContextTooLong, EmptyContext, TokenOutOfVocabulary, Unsupported
 from draftpool.tree import NO_DRAFT, TreeShape
+from draftpool.tree_policy import BestFirst
 from draftpool.v1 import generation_pb2, sampling_pb2, tree_pb2, verifier_pb2
 from draftpool.wire import policy_to_wire
+from orchestrator.fair_queue import Priority
 from orchestrator.fleet import Target
-from orchestrator.requests import CheckedRequest, check_request
+from orchestrator.requests import CheckedRequest, check_request, priority_of
 from tests.unit.orchestrator.fake_services import VOCABULARY, tokenizer
 
 
@@ -127,7 +131,7 @@ async def test_a_shape_that_the_target_cannot_verify_is_refused(target: Target) 
 @pytest.mark.parametrize(
     "unsupported",
     [
-        {"acceptance_rule": sampling_pb2.ACCEPTANCE_RULE_REJECTION},
+        {"acceptance_rule": 99},
         {"drafting": generation_pb2.Drafting(policy=tree_pb2.TreePolicy())},
     ],
     ids=["rule", "policy"],
@@ -159,6 +163,69 @@ async def test_parameters_that_cannot_be_served_are_refused_before_anything_is_a
         await check(target, **asked)
 
 
+async def test_the_rejection_rule_takes_fixed_trees_only(target: Target) -> None:
+    rejection = {"acceptance_rule": sampling_pb2.ACCEPTANCE_RULE_REJECTION}
+    best_first = {"drafting": generation_pb2.Drafting(policy=policy_to_wire(BestFirst(8, 4)))}
+    with pytest.raises(BadParameter, match="fixed branching"):
+        await check(target, **rejection, **best_first)
+    checked = await check(target, **rejection, drafting={"policy": policy_to_wire(TreeShape((2, 2)))})
+    assert (checked.is_rejection, checked.sampling_class, checked.fixed_shape) == (True, "rejection", TreeShape((2, 2)))
+
+
+async def test_at_temperature_0_there_is_one_rule(target: Target) -> None:
+    checked = await check(
+        target,
+        acceptance_rule=sampling_pb2.ACCEPTANCE_RULE_REJECTION,
+        sampling={"temperature": 0},
+        drafting={"policy": policy_to_wire(BestFirst(8, 4))},
+    )
+    assert (checked.is_rejection, checked.sampling_class) == (False, "greedy")
+
+
 async def test_the_most_probable_tokens_come_with_log_probabilities(target: Target) -> None:
     checked = await check(target, num_top_logprobs=5)
     assert (checked.want_logprobs, checked.num_top_logprobs) == (True, 5)
+
+
+async def test_tokens_of_the_answer_that_the_client_has_are_taken_over(target: Target) -> None:
+    resumed = {"resume_token_ids": [3, 26], "sampling": sampling_pb2.SamplingParams(seed=1)}
+    checked = await check(target, **resumed)
+    assert checked.resumed_token_ids == (3, 26)
+    assert checked.limits.max_new_tokens == 17
+    assert (await check(target)).resumed_token_ids == ()
+
+
+@pytest.mark.parametrize("sampling", [{"seed": 0}, {"temperature": 0}], ids=str)
+async def test_resuming_needs_the_seed_unless_nothing_is_drawn(sampling: dict[str, float], target: Target) -> None:
+    await check(target, resume_token_ids=[1], sampling=sampling_pb2.SamplingParams(**sampling))
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "sentence"),
+    [
+        ({"sampling": {"temperature": 0.5}}, BadParameter, "needs the seed that GenerationStart told"),
+        ({"sampling": {}}, BadParameter, "needs the seed"),
+        ({"resume_token_ids": [1, 27]}, TokenOutOfVocabulary, "27 is not below alphabet's 27 ids"),
+        ({"resume_token_ids": [1, 2, 3], "max_new_tokens": 2}, BadParameter, "holds 3 tokens, .* at most 2"),
+        ({"resume_token_ids": [1] * 18}, BadParameter, "holds 18 tokens, .* at most 17"),
+    ],
+)
+async def test_what_cannot_be_resumed_is_refused(
+    asked: dict[str, object], error: type[Exception], sentence: str, target: Target
+) -> None:
+    resumed = {"resume_token_ids": [1], "sampling": sampling_pb2.SamplingParams(seed=1)}
+    with pytest.raises(error, match=sentence):
+        await check(target, **resumed | asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted"),
+    [(0, Priority.STANDARD), (1, Priority.INTERACTIVE), (2, Priority.STANDARD), (3, Priority.BATCH)],
+)
+def test_a_priority_is_standard_where_nothing_is_said(asked: Any, granted: Priority) -> None:
+    assert priority_of(generation_pb2.GenerateRequest(priority=asked)) is granted
+
+
+def test_a_priority_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(BadParameter, match="there is no priority 9"):
+        priority_of(generation_pb2.GenerateRequest(priority=9))  # type: ignore[arg-type]

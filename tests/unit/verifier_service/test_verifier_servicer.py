@@ -67,6 +67,19 @@ def later(committed, tree=None) -> verifier_pb2.VerifyRequest:
     )
 
 
+REJECTION = sampling_pb2.ACCEPTANCE_RULE_REJECTION
+
+
+def rejecting(context, params=WARM, tree=None, **session) -> verifier_pb2.VerifyRequest:
+    return opening(context, params, tree, acceptance_rule=REJECTION, **session)
+
+
+def drawn(committed, tree, row_lengths, token_ids, probs=()) -> verifier_pb2.VerifyRequest:
+    request = later(committed, tree or None)
+    request.draft_support.CopyFrom(tree_pb2.SparseRows(row_lengths=row_lengths, token_ids=list(token_ids), probs=probs))
+    return request
+
+
 async def replies_to(stub, *requests) -> list[verifier_pb2.VerifyReply]:
     return [reply async for reply in stub.Verify(iter(requests))]
 
@@ -133,6 +146,44 @@ async def test_an_answer_half_done_goes_on_elsewhere_under_the_same_parameters(s
         assert anew.chosen_token_ids == [answer[num_before]]
 
 
+async def test_the_rejection_rule_gets_laws_and_no_choice(stub) -> None:
+    first, plain = await replies_to(
+        stub, rejecting([5, 6], want_logprobs=True), drawn([7], TREE, [2, 1, 0, 0], [1, 3, 2])
+    )
+    assert (len(first.outside_token_ids), list(first.target_probs.row_lengths)) == (1, [0])
+    assert first.outside_probs == pytest.approx([1])
+    assert not plain.chosen_token_ids
+    assert list(plain.target_probs.row_lengths) == [2, 1, 0, 0]
+    assert not plain.target_probs.token_ids
+    lengths = (plain.target_probs.probs, plain.outside_token_ids, plain.outside_probs, plain.chosen_logprobs)
+    assert [*map(len, lengths), len(plain.support_logprobs)] == [3, 4, 4, 4, 3]
+    assert sum(plain.target_probs.probs[:2]) + plain.outside_probs[0] == pytest.approx(1)
+
+
+async def test_the_rejection_rule_without_a_tree_gets_the_coupled_choice(stub) -> None:
+    (reply,) = await replies_to(stub, rejecting([5, 6]))
+    (coupled,) = await replies_to(stub, opening([5, 6], WARM))
+    assert reply.outside_token_ids == coupled.chosen_token_ids
+
+
+async def test_at_temperature_0_there_is_one_rule(stub) -> None:
+    (reply,) = await replies_to(stub, rejecting([5, 6], GREEDY, TREE))
+    (coupled,) = await replies_to(stub, opening([5, 6], GREEDY, TREE))
+    assert reply.chosen_token_ids == coupled.chosen_token_ids
+    assert not reply.outside_token_ids
+    assert not reply.HasField("target_probs")
+
+
+async def test_a_stream_of_the_rejection_rule_opened_again_goes_on_as_the_lost_one_would(stub) -> None:
+    rows = ([2, 1, 0, 0], [1, 3, 2])
+    *_, lost = await replies_to(stub, rejecting([5, 6], tree=TREE), drawn([1, 2, 9], TREE, *rows))
+    request = rejecting([5, 6, 1, 2, 9], tree=TREE)
+    request.draft_support.CopyFrom(tree_pb2.SparseRows(row_lengths=rows[0], token_ids=rows[1]))
+    (anew,) = await replies_to(stub, request)
+    assert anew.outside_token_ids == lost.outside_token_ids
+    assert anew.target_probs.probs == pytest.approx(lost.target_probs.probs, rel=1e-4)
+
+
 async def test_the_most_probable_tokens_come_with_every_choice(stub) -> None:
     (reply,) = await replies_to(stub, opening([5, 6], WARM, TREE, num_top_logprobs=3))
     assert len(reply.chosen_logprobs) == 4
@@ -186,7 +237,15 @@ BAD_STREAMS = {
         [opening([1, 2], SamplingParams(temperature=0, grammar=Grammar("regex", "é+")), num_prompt_tokens=1)],
         BadParameter,
     ),
-    "rejection rule": ([opening([1], acceptance_rule=sampling_pb2.ACCEPTANCE_RULE_REJECTION)], Unsupported),
+    "unknown rule": ([opening([1], acceptance_rule=99)], Unsupported),
+    "a support without the rule": ([opening([1], WARM), drawn([2], [], [1], [5])], BadParameter),
+    "a support when greedy": ([opening([1], acceptance_rule=REJECTION), drawn([2], [], [1], [5])], BadParameter),
+    "a support of other rows": ([rejecting([1]), drawn([2], [], [1, 1], [5, 6])], BadParameter),
+    "a support with probabilities": ([rejecting([1]), drawn([2], [], [1], [5], [0.5])], BadParameter),
+    "a support that does not add up": ([rejecting([1]), drawn([2], [], [2], [5])], BadParameter),
+    "a support longer than the vocabulary": ([rejecting([1]), drawn([2], [], [300], range(300))], BadParameter),
+    "a token twice": ([rejecting([1]), drawn([2], [], [2], [5, 5])], BadParameter),
+    "a support of unknown tokens": ([rejecting([1]), drawn([2], [], [1], [272])], TokenOutOfVocabulary),
 }
 
 

@@ -51,3 +51,14 @@ def test_every_model_process_is_told_its_threads_and_name() -> None:
     (spec,) = StackPlan(targets=("/models/a",), verifier_threads=3, dtype="float32").verifiers()["a"]
     assert spec.num_threads == 3
     assert " ".join(spec.options) == "--model /models/a --name a --num-threads 3 --dtype float32"
+
+
+def test_the_orchestrator_is_told_its_redis_where_no_list_of_processes_shows_it() -> None:
+    spec = StackPlan().orchestrator(drafters=(), verifiers=("h:2",), redis_url="redis://:geheim@h")
+    assert spec.environment == {"DRAFTPOOL_ORCHESTRATOR_REDIS_URL": "redis://:geheim@h"}
+    assert "geheim" not in f"{spec!r} {StackPlan(redis_url='redis://:geheim@h')!r}"
+
+
+def test_without_a_redis_none_is_taken_from_the_environment_either() -> None:
+    spec = StackPlan().orchestrator(drafters=(), verifiers=("h:2",))
+    assert spec.environment == {"DRAFTPOOL_ORCHESTRATOR_REDIS_URL": ""}

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -20,6 +21,8 @@ USAGE = Usage(
     queue_us=1_000,
     time_to_first_token_us=50_000,
     total_us=101_000,
+    prefill_us=40_000,
+    reader_us=5_000,
 )
 START = Start("id", 42, 5)
 FINISH = Finish("length", "", USAGE)
@@ -80,10 +83,22 @@ def test_json_is_one_object_a_line_named_by_its_event() -> None:
 
 def test_the_summary_counts_from_admission() -> None:
     line = summary(Completion(START, (), (), FINISH)).plain
-    assert line == "8 tokens · 80 tokens/s · 4.00 tokens per verify pass · seed 42 · ended by the length limit"
+    assert line == (
+        "8 tokens · 80 tokens/s · 4.00 tokens per verify pass · first token after 50.0 ms · seed 42"
+        " · ended by the length limit"
+    )
 
 
 def test_the_shares_of_the_time_are_of_the_time_after_admission() -> None:
     stream = io.StringIO()
     Console(file=stream, width=80).print(stats_table(USAGE))
-    assert [line.split()[-1] for line in stream.getvalue().splitlines()[:4]] == ["10%", "60%", "10%", "20%"]
+    assert [line.split()[-1] for line in stream.getvalue().splitlines()[:5]] == ["10%", "60%", "10%", "15%", "5%"]
+    assert "sessions" not in stream.getvalue()
+
+
+def test_what_went_wrong_underneath_can_be_seen() -> None:
+    stream = io.StringIO()
+    disturbed = replace(USAGE, num_verify_sessions=3, num_resumed_tokens=17)
+    Console(file=stream, width=80).print(stats_table(disturbed))
+    assert "0 + 3" in stream.getvalue()
+    assert "17" in stream.getvalue().splitlines()[-1]

@@ -1,0 +1,103 @@
+"""Where a pool's replicas are: a seam, and the two simple ways to know.
+
+A pool has any number of sources, each of which tells a set of addresses and tells it again when it changes.
+What is at an address, and whether it works, is found out elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import socket
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from draftpool.errors import BadParameter
+
+log = logging.getLogger(__name__)
+
+_DNS = "dns:///"
+_ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.%\w]+\]|[^\s\[\]:/,]+):(?P<port>[0-9]{1,5})")
+_MAX_PORT = 65535
+
+
+class Discovery(Protocol):
+    """A source of addresses."""
+
+    def watch(self) -> AsyncIterator[frozenset[str]]:
+        """The whole set of addresses (`host:port`), as soon as it is known and after every change.
+
+        Ends when the set can change no more. A source that cannot be asked for a while tells nothing: what it
+        told last stays true.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class StaticAddresses:
+    """A list that never changes."""
+
+    addresses: frozenset[str]
+
+    async def watch(self) -> AsyncIterator[frozenset[str]]:
+        yield self.addresses
+
+
+@dataclass(frozen=True)
+class DnsName:
+    """All A and AAAA records of a name, asked for again and again: a headless Kubernetes service, for example."""
+
+    host: str
+    port: int
+    refresh_s: float
+
+    async def watch(self) -> AsyncIterator[frozenset[str]]:
+        """No answer cannot be told from an answer without records: resolvers report both alike, and a cluster's name
+        server that restarts has none for a moment. So neither takes anybody away. A replica that has really gone is
+        found out by its health; keeping its address costs an attempt to connect.
+        """
+        known: frozenset[str] | None = None
+        said = ""
+        while True:
+            found, problem = frozenset[str](), "no records"
+            try:
+                found = await self._resolve()
+            except OSError as error:  # gaierror among them
+                problem = str(error)
+            if known is None or (found and found != known):
+                known = found
+                yield known
+            if not found and problem != said:
+                log.warning("%s cannot be resolved, %d addresses known stay: %s", self.host, len(known), problem)
+            said = "" if found else problem
+            await asyncio.sleep(self.refresh_s)
+
+    async def _resolve(self) -> frozenset[str]:
+        """Raises OSError. Runs in a thread, without a time limit: one would leave the thread behind, asking."""
+        infos = await asyncio.get_running_loop().getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        return frozenset(_join(str(sockaddr[0]), self.port) for *_, sockaddr in infos)
+
+
+def sources_of(entries: Sequence[str], *, dns_refresh_s: float) -> list[Discovery]:
+    """The sources behind a setting's entries: `host:port`, or `dns:///host:port` for all addresses of a name.
+
+    Raises:
+        BadParameter: an entry is neither.
+    """
+    names = [DnsName(*_split(entry), dns_refresh_s) for entry in entries if entry.startswith(_DNS)]
+    addresses = frozenset(_join(*_split(entry)) for entry in entries if not entry.startswith(_DNS))
+    return [*([StaticAddresses(addresses)] if addresses else []), *names]
+
+
+def _split(entry: str) -> tuple[str, int]:
+    """Host, without the brackets of IPv6, and port. Raises BadParameter."""
+    match = _ADDRESS.fullmatch(entry.removeprefix(_DNS))
+    if match is None or not 0 < int(match["port"]) <= _MAX_PORT:
+        raise BadParameter(f"an address is host:port, [IPv6]:port or {_DNS}host:port, not {entry!r}")
+    return match["host"].strip("[]"), int(match["port"])
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,1 @@
+"""What the bandits of several orchestrators learn, put together in Redis."""
