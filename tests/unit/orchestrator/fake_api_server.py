@@ -93,6 +93,7 @@ class FakeApiServer:
         gone_as_status: a watch from before the log begins is refused by the status of the answer.
         bookmark_s: between bookmarks of a watch, for who allows them.
         is_silent: watches tell nothing and do not end, as if the network had swallowed the connection.
+        is_hasty: watches end properly as soon as they have begun.
         is_slow: watches send their events byte by byte.
         queries: that came.
         num_watches: open.
@@ -106,6 +107,7 @@ class FakeApiServer:
         self.gone_as_status = False
         self.bookmark_s = 60.0
         self.is_silent = False
+        self.is_hasty = False
         self.is_slow = False
         self.queries: list[dict[str, str]] = []
         self.num_bookmarks = 0
@@ -246,6 +248,8 @@ class FakeApiServer:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         response.enable_chunked_encoding()
         await response.prepare(request)
+        if self.is_hasty:
+            return response
         with contextlib.suppress(ConnectionResetError, TimeoutError):
             async with asyncio.timeout(float(request.query.get("timeoutSeconds", "1800"))):
                 await self._stream(request, response, version)

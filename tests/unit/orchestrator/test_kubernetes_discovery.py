@@ -241,6 +241,31 @@ async def test_a_watch_is_renewed_in_time_without_a_list(server: FakeApiServer) 
     assert kinds(server).count("list") == 1
 
 
+async def test_watches_that_end_at_once_are_asked_for_less_and_less_often(server: FakeApiServer) -> None:
+    server.is_hasty = True
+    started_s = time.monotonic()
+    async with followed() as heard:
+        await until(lambda: kinds(server).count("watch") >= 4)
+        assert time.monotonic() - started_s >= 0.1 + 0.2 + 0.4
+        server.is_hasty = False
+        server.put(pod_slice("a", 1))
+        await heard.until(ONE)
+
+
+async def test_breaks_with_something_heard_between_them_are_nobodys_concern(
+    server: FakeApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with followed() as heard:
+        for number in (1, 2, 3):
+            server.put(pod_slice("a", number))
+            await heard.until(f"10.0.0.{number}:8000")
+            await until(lambda: server.num_watches)
+            server.cut()
+            server.put(pod_slice("a", number + 10))
+            await heard.until(f"10.0.0.{number + 10}:8000")
+    assert caplog.messages == []
+
+
 async def test_events_that_trickle_in_are_put_together(server: FakeApiServer) -> None:
     server.is_slow = True
     async with followed() as heard:
