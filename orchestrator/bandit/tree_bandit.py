@@ -32,6 +32,10 @@ _UNMEASURED = 10.0
 
 _KEEP_WHEN_CHANGED = 0.5
 
+_PLAIN_AGEING = 0.05
+"""A plain round tells nothing of trees, and ages what is known of them far less than a drafted one. Not at all would be
+wrong: who has stopped drafting would hear late, if ever, that it pays again."""
+
 
 @dataclass(frozen=True)
 class Situation:
@@ -70,7 +74,7 @@ class Method:
 
     Attributes:
         yield_half_life: until what is known of acceptance has half its weight, in drafted rounds of one session: the
-            more sessions, the sooner they have passed. Infinite for ever.
+            more sessions, the sooner they have passed; plain rounds count little. Infinite for ever.
         timing_half_life: the same of times, in rounds of any kind.
     """
 
@@ -149,10 +153,10 @@ class TreeBandit:
         """Learn from a round, whoever chose its tree."""
         self._load_class = load_class(outcome.num_sessions)
         num_sessions = max(1, outcome.num_sessions)
-        if outcome.verified.policy.depth > 0:  # a plain round tells nothing of trees, and makes nothing forgotten
-            lessons = nested_lessons(outcome.verified, self.arms)
-            keep = 0.5 ** (1 / (self._method.yield_half_life * num_sessions))
-            self._sums.add(self._yield_key, yield_amounts(lessons, self._below), keep=keep)
+        lessons = nested_lessons(outcome.verified, self.arms)
+        ageing = _PLAIN_AGEING if outcome.verified.policy.depth == 0 else 1.0
+        keep = 0.5 ** (ageing / (self._method.yield_half_life * num_sessions))
+        self._sums.add(self._yield_key, yield_amounts(lessons, self._below), keep=keep)
         timed, timing_key = _timed(outcome), self._timing_key(self._load_class)
         times = RoundTimes(self._sums.view(timing_key))
         round_s, has_changed = times.believed(timed)
