@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PROTOS := $(wildcard proto/draftpool/v1/*.proto)
 
-.PHONY: install demo test bench proto style quality clean
+.PHONY: install demo test bench proto chart style quality clean
 
 install: $(VENV)/.installed
 
@@ -24,6 +24,9 @@ bench: install ## the README's table; DATA is a JSON-lines file of GSM8K problem
 
 proto: install ## regenerate the stubs in draftpool/v1
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
+
+chart: install ## write the services' settings into the schema of the Helm chart's values
+	$(BIN)/python -m deploy.helm.write_settings_schema
 
 style: install ## format and mend
 	$(BIN)/ruff format .

@@ -57,16 +57,17 @@ class Writer:
     """An embedded target, without gRPC, all texts in one batch.
 
     Attributes:
-        engine: takes trees of up to 64 nodes.
+        engine: takes trees of up to 128 nodes.
     """
 
     def __init__(self, name: str, *, dtype: str, num_threads: int) -> None:
+        self.name = name
         options = {"model": str(embedded_path(name)), "dtype": dtype, "num_threads": num_threads, "kv_tokens": 65536}
         settings = VerifierSettings.model_validate(options)
         ready = make_ready(load(settings), settings)
         self.target = ready.target
         self._tokenizer = Tokenizer.from_str(self.target.tokenizer_json)
-        limits = EngineLimits(128, self.target.max_context_tokens, 64, PassLimits(1024, 512))
+        limits = EngineLimits(128, self.target.max_context_tokens, 128, PassLimits(1024, 512))
         self.engine = TargetEngine(ready.runner, ready.pool, limits, self.target.vocab_size)
 
     def encode(self, prompts: Sequence[str]) -> list[tuple[int, ...]]:
@@ -95,9 +96,15 @@ class Writer:
         return written
 
 
-def embedded_drafter(num_threads: int, *, max_sessions: int = 2) -> DrafterReplica:
+def embedded_drafter(num_threads: int, max_sessions: int = 2) -> DrafterReplica:
     model = str(embedded_path("tiny-mamba-drafter"))
-    options = {"model": model, "num_threads": num_threads, "max_sessions": max_sessions, "max_tree_nodes": 128}
+    options = {
+        "model": model,
+        "num_threads": num_threads,
+        "max_sessions": max_sessions,
+        "max_tree_nodes": 128,
+        "state_memory_mib": 64 * max_sessions,
+    }
     return DrafterReplica(DrafterSettings.model_validate(options))
 
 

@@ -161,8 +161,12 @@ class TreeGrowth:
                 self._add_spelled(node, candidate, _log_value(node, candidate.score))
 
     def tree(self) -> DraftTree:
-        """What the policy makes of the nodes that stand, in the target's tokens."""
-        nodes = self._in_order()
+        """What the policy makes of the nodes that stand, in the target's tokens.
+
+        The order tells what smaller trees would be: a best-first tree's nodes stand most valuable first, a fixed
+        shape's level by level, siblings best first.
+        """
+        nodes = self._selected()
         index_of = {self.root: ROOT} | {node: index for index, node in enumerate(nodes)}
         return DraftTree(
             tuple(node.token_id for node in nodes),
@@ -171,7 +175,7 @@ class TreeGrowth:
 
     def supports(self) -> list[Sequence[tuple[int, float]]]:
         """For the root and every node of the tree, what its children were drawn from: (target id, probability)."""
-        return [node.support for node in (self.root, *self._in_order())]
+        return [node.support for node in (self.root, *self._selected())]
 
     def path(self, token_ids: Sequence[int]) -> list[Node]:
         """The nodes met by following tokens down from the root."""
@@ -197,9 +201,6 @@ class TreeGrowth:
             return []
         frontier = [node for node in self._selected() if self._is_worth_stepping(node)]
         return frontier if isinstance(self.policy, TreeShape) else frontier[:_MAX_FRONTIER]
-
-    def _in_order(self) -> list[Node]:
-        return sorted(self._selected(), key=lambda node: node.number)
 
     def _selected(self) -> list[Node]:
         if isinstance(self.policy, TreeShape):

@@ -8,13 +8,17 @@ from contextlib import closing
 from drafter_service.replica import DrafterReplica
 from drafter_service.servicer import DrafterServicer
 from drafter_service.settings import DrafterSettings
-from draftpool.rpc import server
-from draftpool.settings import ServerSettings
+from draftpool.rpc import callers, server
+from draftpool.settings import NO_TLS, ServerSettings, TlsSettings
 from draftpool.v1 import drafter_pb2_grpc
 
 
 async def serve(
-    settings: DrafterSettings, server_settings: ServerSettings, *, on_ready: Callable[[str], None] | None = None
+    settings: DrafterSettings,
+    server_settings: ServerSettings,
+    tls: TlsSettings = NO_TLS,
+    *,
+    on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Load the model, then serve until SIGTERM or SIGINT.
 
@@ -23,10 +27,11 @@ async def serve(
 
     Raises:
         ModelNotServable: the checkpoint cannot be run.
-        BadParameter: the address cannot be bound.
+        BadParameter: the address cannot be bound, or must not be without protection.
     """
+    security = callers.for_services(tls, server_settings)
     with closing(DrafterReplica(settings)) as replica:
-        await server.serve([drafter_service(replica)], server_settings, on_ready=on_ready)
+        await server.serve([drafter_service(replica)], server_settings, security, on_ready=on_ready)
 
 
 def drafter_service(replica: DrafterReplica) -> server.Service:

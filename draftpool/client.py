@@ -19,8 +19,9 @@ from typing import Self, Unpack
 
 import grpc
 
+from draftpool.access import access_to
 from draftpool.continuation import Continuation
-from draftpool.errors import ConnectionLost, DraftpoolError, NothingAnswers, Unavailable
+from draftpool.errors import ConnectionLost, DraftpoolError, NoSecureConnection, NothingAnswers, Unavailable
 from draftpool.events import (
     Completion,
     Event,
@@ -34,13 +35,16 @@ from draftpool.events import (
     model_from_wire,
 )
 from draftpool.generate_request import AcceptanceRule, GenerateOptions, Prompt, generate_request
+from draftpool.learned import LearnedArm, LearnedLoad, LearnedSituation, learned_from_wire
 from draftpool.patience import Patience, Retries
 from draftpool.rpc.channel import CLIENT_OPTIONS, open_channel
 from draftpool.rpc.interceptors import CLIENT_ID_KEY, REQUEST_ID_KEY
 from draftpool.rpc.status import from_rpc_error
+from draftpool.rpc.unreachable import why_unreachable
+from draftpool.settings import TlsSettings
 from draftpool.tree import NO_DRAFT, TreeShape
 from draftpool.tree_policy import BestFirst, TreePolicy
-from draftpool.v1 import generation_pb2, generation_pb2_grpc
+from draftpool.v1 import bandit_pb2, bandit_pb2_grpc, generation_pb2, generation_pb2_grpc
 
 __all__ = [
     "NO_DRAFT",
@@ -52,7 +56,11 @@ __all__ = [
     "Event",
     "Finish",
     "GenerateOptions",
+    "LearnedArm",
+    "LearnedLoad",
+    "LearnedSituation",
     "Model",
+    "NoSecureConnection",
     "NothingAnswers",
     "Patience",
     "Prompt",
@@ -72,20 +80,36 @@ _DEFAULT_PATIENCE = Patience()
 class Client:
     """A connection to an orchestrator, for any number of concurrent generations on one event loop."""
 
-    def __init__(self, address: str, *, client_id: str | None = None, patience: Patience = _DEFAULT_PATIENCE) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        api_key: str | None = None,
+        tls: TlsSettings | None = None,
+        client_id: str | None = None,
+        patience: Patience = _DEFAULT_PATIENCE,
+    ) -> None:
         """Nothing is sent yet.
 
         Args:
             address: `host:port`; several orchestrators take turns, behind one name as `dns:///name:port` or as
                 `ipv4:10.0.0.1:50050,10.0.0.2:50050`.
-            client_id: whose share of the orchestrator's queue requests take; None: this machine's.
+            api_key: who is asking; None: that of the environment, `DRAFTPOOL_API_KEY` or `DRAFTPOOL_API_KEY_FILE`.
+            tls: whom to believe; None: as the environment says, `DRAFTPOOL_TLS_CA_FILE` and others.
+            client_id: whose share of the orchestrator's queue requests take, where that asks for no key; None: this
+                machine's.
             patience: how long to go on with what was lost, and to wait where there is no capacity.
+
+        Raises:
+            BadParameter: the key or the files cannot be used, or the key would go to another machine in plain text.
         """
         self.address = address
         self._client_id = client_id
         self._patience = patience
-        self._channel = open_channel(address, CLIENT_OPTIONS)
+        self._access = access_to(address, api_key=api_key, tls=tls)
+        self._channel = open_channel(address, CLIENT_OPTIONS, tls=self._access.tls)
         self._stub = generation_pb2_grpc.GenerationStub(self._channel)
+        self._bandit_stub = bandit_pb2_grpc.BanditStub(self._channel)
 
     async def __aenter__(self) -> Self:
         return self
@@ -118,6 +142,7 @@ class Client:
 
         Raises:
             NothingAnswers: there is no server at the address.
+            NoSecureConnection: there is one, and TLS does not come about.
             DraftpoolError: what the service answered, of the same class.
         """
         expires_at = None if timeout_s is None else time.monotonic() + timeout_s
@@ -146,18 +171,31 @@ class Client:
 
     async def list_models(self, *, timeout_s: float | None = 10.0) -> tuple[Model, ...]:
         """The targets that can be asked now, by name. Raises as `generate` does."""
-        call = self._stub.ListModels(generation_pb2.ListModelsRequest(), timeout=timeout_s)
+        call = self._stub.ListModels(
+            generation_pb2.ListModelsRequest(), timeout=timeout_s, metadata=tuple(self._access.metadata.items())
+        )
         try:
             reply = await call
         except grpc.aio.AioRpcError as error:
             raise await self._error(error, call) from None
         return tuple(model_from_wire(info) for info in reply.models)
 
+    async def describe_bandit(self, *, timeout_s: float | None = 10.0) -> tuple[LearnedSituation, ...]:
+        """What has been learned about draft trees, by target, drafter and sampling. Raises as `generate` does."""
+        call = self._bandit_stub.DescribeBandit(
+            bandit_pb2.DescribeBanditRequest(), timeout=timeout_s, metadata=tuple(self._access.metadata.items())
+        )
+        try:
+            reply = await call
+        except grpc.aio.AioRpcError as error:
+            raise await self._error(error, call) from None
+        return tuple(map(learned_from_wire, reply.situations))
+
     async def _stream(
         self, story: Continuation, expires_at: float | None
     ) -> AsyncGenerator[generation_pb2.GenerateReply, None]:
         """The replies of one call, which ends with this generator. Raises DraftpoolError."""
-        identity = {CLIENT_ID_KEY: self._client_id, REQUEST_ID_KEY: story.request_id}
+        identity = {CLIENT_ID_KEY: self._client_id, REQUEST_ID_KEY: story.request_id, **self._access.metadata}
         call = self._stub.Generate(
             story.request,
             timeout=None if expires_at is None else _remaining_s(expires_at, default=0),
@@ -178,6 +216,8 @@ class Client:
             return ours
         if await call.initial_metadata():  # the server sends it as it takes the call up
             return ConnectionLost(f"the connection to {self.address} was lost: {ours.message}")
+        if why := why_unreachable(ours.message):
+            return NoSecureConnection(f"no connection to {self.address}: {why}")
         return NothingAnswers(f"nothing answers at {self.address}")
 
 

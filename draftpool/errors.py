@@ -102,6 +102,26 @@ class NoCapacity(DraftpoolError):
     reason = "NO_CAPACITY"
 
 
+class RateLimited(NoCapacity):
+    """The caller's key has used what its limits allow for now."""
+
+    reason = "RATE_LIMITED"
+
+
+class Unauthenticated(DraftpoolError):
+    """The caller has not shown who it is."""
+
+    status = grpc.StatusCode.UNAUTHENTICATED
+    reason = "UNAUTHENTICATED"
+
+
+class NotAllowed(DraftpoolError):
+    """The caller is known, and may not do this."""
+
+    status = grpc.StatusCode.PERMISSION_DENIED
+    reason = "NOT_ALLOWED"
+
+
 class Unavailable(DraftpoolError):
     """The replica cannot be reached, or is not ready."""
 
@@ -119,6 +139,12 @@ class NothingAnswers(Unavailable):
     """A client could reach no server at its address."""
 
     reason = "NOTHING_ANSWERS"
+
+
+class NoSecureConnection(Unavailable):
+    """A client reached a server, and the two do not agree on TLS: whether to, or whom to believe."""
+
+    reason = "NO_SECURE_CONNECTION"
 
 
 class ConnectionLost(Unavailable):

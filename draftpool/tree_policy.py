@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from draftpool.errors import BadParameter
 from draftpool.tree import NO_DRAFT, TreeShape
+
+_BEST_FIRST = re.compile(r"best ([1-9]\d{0,5})(?: of depth |x)([1-9]\d{0,5})", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -57,3 +60,20 @@ class BestFirst:
 
 
 TreePolicy: TypeAlias = TreeShape | BestFirst
+
+
+def parse_policy(text: str) -> TreePolicy:
+    """`3,2,2,1,1`: how many children every node of each depth has; `best 16x6`: the 16 best nodes, 6 deep at most.
+
+    Raises:
+        BadParameter: anything else.
+    """
+    if budget := _BEST_FIRST.fullmatch(text.strip()):
+        return BestFirst(max_nodes=int(budget[1]), max_depth=int(budget[2]))
+    factors = [part.strip() for part in text.strip("() ").split(",")]
+    if not all(factor.isdecimal() and int(factor) >= 1 for factor in factors):
+        raise BadParameter(
+            "a shape is the number of children at each depth, from 1 on, such as 3,2,2,1,1, or the nodes and levels "
+            f"of a best-first tree, such as best 16x6; got {text!r}"
+        )
+    return TreeShape(tuple(map(int, factors)))

@@ -35,7 +35,7 @@ class Draft:
     """A tree and what it took.
 
     Attributes:
-        draft_us: queueing and drafting, as the drafter reports them.
+        draft_us: queueing and drafting, as the drafter reports them; 0 where the round did not wait for them.
         elapsed_us: what the round waited for it, in vain or not.
         opened_session: whether the drafter had to take in the whole context first.
         policy: what was asked for, to whose account the round goes; None where nothing was asked, or nobody answered.
@@ -126,13 +126,13 @@ class DraftSource:
             if rest.num_nodes and not self._is_rejection:  # whose walk has to know what a whole tree was drawn from
                 return Draft(rest, opened_session=late.opened_session, policy=self._asked, is_late=True)
         is_new, wait_s = self._session.is_new, self._wait_s()
-        self._asked = shape
-        self._session.ask(token_ids, shape.within(self._max_tree_nodes(self._session.drafter)))
+        self._asked = shape.within(self._max_tree_nodes(self._session.drafter))
+        self._session.ask(token_ids, self._asked)
         if not await self._session.waited(start_s + wait_s - time.monotonic()):
             self._num_late += not is_new
-            return Draft(opened_session=is_new, policy=shape, was_hedged=True)
+            return Draft(opened_session=is_new, policy=self._asked, was_hedged=True)
         drawn = self._take(self._session)
-        return Draft(drawn.tree, drawn.draft_us, opened_session=is_new, policy=shape, laws=drawn.laws)
+        return Draft(drawn.tree, drawn.draft_us, opened_session=is_new, policy=self._asked, laws=drawn.laws)
 
     def _take(self, session: DraftSession) -> Drawn:
         drawn = session.take()

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
 import grpc
 
 from draftpool.errors import DraftpoolError, UnknownModel
+from draftpool.rpc.channel import open_channel
 from draftpool.rpc.status import from_rpc_error
 from draftpool.v1 import drafter_pb2, verifier_pb2
 from draftpool.wire import vocabulary_to_wire
@@ -42,18 +43,20 @@ class Fleet:
         drafters: Sequence[Discovery],
         refresh_s: float,
         ejection: EjectionPolicy,
+        dial: Callable[[str], grpc.aio.Channel] = open_channel,
     ) -> None:
+        """`dial` opens the channels to replicas."""
         self.targets: dict[str, Target] = {}
         self._verifiers = Roster(
             verifiers,
-            replica_at=partial(VerifierReplica, ejection=ejection),
+            replica_at=partial(VerifierReplica, ejection=ejection, dial=dial),
             visit=self._visit_verifier,
             let_go=self._let_verifier_go,
             refresh_s=refresh_s,
         )
         self._drafters = Roster(
             drafters,
-            replica_at=partial(DrafterReplica, ejection=ejection),
+            replica_at=partial(DrafterReplica, ejection=ejection, dial=dial),
             visit=self._visit_drafter,
             let_go=lambda _: None,
             refresh_s=refresh_s,
@@ -81,6 +84,18 @@ class Fleet:
             served = ", ".join(sorted(self.targets)) or "none yet"
             raise UnknownModel(f"no target is called {name!r}; served here: {served}")
         return self.targets[name]
+
+    @property
+    def drafter_models(self) -> str:
+        """What the drafters that are up run, and what the bandit therefore learns about."""
+        models = {drafter.description.model for drafter in self.drafters if drafter.is_up and drafter.description}
+        return "+".join(sorted(models)) or "none"
+
+    @property
+    def max_draft_nodes(self) -> int:
+        """The largest tree that every drafter draws, of those that are up; 0 where none is."""
+        limits = [d.description.max_tree_nodes for d in self.drafters if d.is_up and d.description]
+        return min(limits, default=0)
 
     def shared_vocabulary(self, target: Target) -> float | None:
         """The share of the target's tokens that some drafter can propose; None where no drafter is up."""

@@ -12,7 +12,7 @@ from draftpool.tree import NO_DRAFT, DraftTree
 from draftpool.tree_policy import TreePolicy
 from draftpool.vocabulary import Vocabulary
 from orchestrator.acceptance import AcceptedPath
-from orchestrator.bandit import RoundOutcome, TreeBandit
+from orchestrator.bandit import RoundOutcome, TreeBandit, VerifiedTree
 from orchestrator.drafting import Draft, DraftSource
 from orchestrator.rules import Accept, coupled
 from orchestrator.text import TextAssembler, TextToken
@@ -108,6 +108,7 @@ class Generation:
         self._verifier = verifier
         self._bandit = bandit
         self._fixed_shape = fixed_shape
+        self._chosen: TreePolicy | None = None
         self._text = TextAssembler(vocabulary, limits.stop, num_known=len(resumed_token_ids))
         self.finish: FinishReason | None = None
         self.matched_stop_token_id: int | None = None
@@ -151,8 +152,14 @@ class Generation:
             self.finish = self._finish_after(token_id)
 
     async def _round(self) -> Round:
-        start = time.perf_counter_ns()
         shape = self._choose_shape()
+        try:
+            return await self._play(shape)
+        finally:
+            self._release()
+
+    async def _play(self, shape: TreePolicy) -> Round:
+        start = time.perf_counter_ns()
         draft = await self._drafts.draft(self._token_ids, shape)
         verdict = await self._verifier.verify(self._token_ids, draft.tree, draft.laws)
         path = self._accept(draft, verdict, len(self._token_ids))
@@ -161,7 +168,7 @@ class Generation:
         num_committed = self.num_new_tokens - num_before
         round_us = (time.perf_counter_ns() - start) // 1000
         if not (draft.opened_session or verdict.opened_session):  # mostly prefill, which says nothing about shapes
-            self._learn(shape, draft, len(path.token_ids), round_us)
+            self._learn(shape, draft, verdict, path, num_committed, round_us)
         return Round(
             shape=draft.policy or shape,
             tree=draft.tree,
@@ -185,15 +192,39 @@ class Generation:
         """What the request fixes, else the bandit's choice; never deeper than the tokens still wanted."""
         if not self._drafts.is_available:
             return NO_DRAFT
-        shape = self._bandit.choose() if self._fixed_shape is None else self._fixed_shape
+        if self._fixed_shape is None:
+            shape = self._chosen = self._bandit.choose()
+        else:
+            shape = self._fixed_shape
         num_wanted = self._limits.max_new_tokens - self.num_new_tokens
         return shape.no_deeper_than(num_wanted - 1)
 
-    def _learn(self, shape: TreePolicy, draft: Draft, num_tokens: int, round_us: int) -> None:
-        """A late draft is charged to its shape in both rounds: the one that waited, and the one that used it."""
+    def _release(self) -> None:
+        """The round whose shape the bandit chose is over."""
+        if self._chosen is not None:
+            self._bandit.release(self._chosen)
+            self._chosen = None
+
+    def _learn(
+        self, shape: TreePolicy, draft: Draft, verdict: Verdict, path: AcceptedPath, num_committed: int, round_us: int
+    ) -> None:
+        """A round that went on without its draft is a plain one; what it waited is charged to what was asked for."""
         if shape.depth > 0 and draft.policy is None:
             return  # no drafter answered; that is no property of the shape
-        self._bandit.observe(RoundOutcome(draft.policy or shape, num_tokens, round_us / 1e6, draft.elapsed_us / 1e6))
+        waited_us = draft.elapsed_us if draft.was_hedged else 0
+        if draft.policy is not None and waited_us:
+            self._bandit.charge(draft.policy, waited_us / 1e6, verdict.num_sessions)
+        played = NO_DRAFT if draft.was_hedged else draft.policy or shape
+        self._bandit.observe(
+            RoundOutcome(
+                VerifiedTree(played, draft.tree, path.nodes, num_committed, is_rest=draft.is_late),
+                round_s=(round_us - waited_us) / 1e6,
+                draft_s=(draft.elapsed_us - waited_us) / 1e6,
+                verify_s=verdict.elapsed_us / 1e6,
+                num_sessions=verdict.num_sessions,
+                pass_nodes=verdict.pass_nodes,
+            )
+        )
 
     def _commit(self, path: AcceptedPath, verdict: Verdict) -> list[TextToken]:
         """Add the path's tokens to the truth, up to the first that ends the generation; return what is released."""

@@ -12,26 +12,31 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from draftpool.rpc.unreachable import why_unreachable
 from orchestrator.replicas import Health, Replica
 
 _FIRST_WORD_S = 10.0
 _ASK_AGAIN_S = 30.0
 """Whoever has no health service may get one with its next release."""
+_RENEW_S = 3600.0
+"""A watch is opened anew now and then, or it would hold on to a connection whose certificate is long replaced."""
 _HASTE = 8
 """The first pause is this part of the longest."""
 
 
-async def watch_health(replica: Replica, *, max_pause_s: float) -> None:
+async def watch_health(replica: Replica, *, max_pause_s: float, renew_s: float = _RENEW_S) -> None:
     """Tell a replica its health, for as long as this runs.
 
     Args:
         max_pause_s: between two attempts; the first pauses are shorter, and all are jittered.
+        renew_s: how long one watch lasts.
     """
     stub = health_pb2_grpc.HealthStub(replica.channel)
     pause_s = max_pause_s / _HASTE
     while True:
         # Once it is known to be away, the channel's own attempts to reconnect tell first that it is back.
-        call = stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=replica.health is Health.LOST)
+        is_lost = replica.health is Health.LOST
+        call = stub.Watch(health_pb2.HealthCheckRequest(), timeout=renew_s, wait_for_ready=is_lost)
         was_serving = False
         try:
             async with asyncio.timeout(_FIRST_WORD_S):
@@ -44,6 +49,10 @@ async def watch_health(replica: Replica, *, max_pause_s: float) -> None:
         except TimeoutError:
             health = Health.LOST
         except grpc.aio.AioRpcError as error:
+            if was_serving and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                continue
+            if not was_serving and (why := why_unreachable(error.details() or "")):
+                replica.say_once(f"{replica.address} cannot be reached: {why}")
             health = Health.UNTOLD if error.code() is grpc.StatusCode.UNIMPLEMENTED else Health.LOST
         finally:
             call.cancel()  # a server that drains would wait for the stream's end

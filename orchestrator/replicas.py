@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
@@ -54,6 +54,7 @@ class Replica:
     then it has to describe itself again, for it may have restarted, and as another model.
 
     Attributes:
+        dial: opens the channel.
         num_streams: sessions this orchestrator holds there.
         era: another one whenever it is put out; what it said or was sent in an earlier one need not hold any more.
         failures: what its exchanges said of it.
@@ -63,6 +64,7 @@ class Replica:
 
     address: str
     ejection: EjectionPolicy = field(default_factory=EjectionPolicy)
+    dial: Callable[[str], grpc.aio.Channel] = open_channel
     num_streams: int = 0
     health: Health = Health.UNKNOWN
     is_retired: bool = False
@@ -77,7 +79,7 @@ class Replica:
     _last_said: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
-        self.channel = open_channel(self.address)
+        self.channel = self.dial(self.address)
         self.failures = FailureRecord(self.ejection)
 
     @property

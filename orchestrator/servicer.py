@@ -15,7 +15,7 @@ from draftpool.vocabulary import Vocabulary
 from draftpool.wire import policy_to_wire
 from orchestrator import metrics
 from orchestrator.admission import Admission
-from orchestrator.bandit import BanditRegistry
+from orchestrator.bandit import BanditRegistry, Situation
 from orchestrator.client_identity import client_of
 from orchestrator.drafting import DraftSource
 from orchestrator.fleet import Fleet, Target
@@ -82,6 +82,8 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
         return generation_pb2.ListModelsReply(models=[self._model_info(target) for target in targets if target.is_up])
 
     def _generation(self, target: Target, checked: CheckedRequest, timeout_s: float | None) -> Generation:
+        situation = Situation(target.name, self._fleet.drafter_models, checked.sampling_class)
+        max_tree_nodes = min(target.description.max_tree_nodes, self._fleet.max_draft_nodes)
         return Generation(
             checked.prompt_token_ids,
             vocabulary=target.vocabulary,
@@ -103,12 +105,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
                 num_top_logprobs=checked.num_top_logprobs,
                 is_rejection=checked.is_rejection,
             ),
-            bandit=self._bandits.bandit(
-                target.name,
-                checked.sampling_class,
-                target.description.max_tree_nodes,
-                only_fixed=checked.is_rejection,
-            ),
+            bandit=self._bandits.bandit(situation, max_tree_nodes, only_fixed=checked.is_rejection),
             fixed_shape=checked.fixed_shape,
             resumed_token_ids=checked.resumed_token_ids,
             accept=rejection(checked.params.seed) if checked.is_rejection else coupled,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
@@ -9,7 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from draftpool.errors import BadParameter
 from draftpool.tree import NO_DRAFT, TreeShape, chain
-from draftpool.tree_policy import BestFirst, TreePolicy
+from draftpool.tree_policy import BestFirst, TreePolicy, parse_policy
 from orchestrator.discovery import sources_of
 from orchestrator.patience import DraftPatience, VerifyPatience
 from orchestrator.sharing.address import parse_redis_url
@@ -19,14 +20,15 @@ DEFAULT_ARMS: tuple[TreePolicy, ...] = (
     chain(2),
     chain(3),
     chain(4),
-    BestFirst(max_nodes=5, max_depth=4),
-    BestFirst(max_nodes=8, max_depth=5),
-    BestFirst(max_nodes=16, max_depth=6),
+    BestFirst(max_nodes=5, max_depth=7),
+    BestFirst(max_nodes=8, max_depth=7),
+    BestFirst(max_nodes=16, max_depth=7),
     BestFirst(max_nodes=32, max_depth=7),
     TreeShape((3, 2, 2, 1, 1)),
 )
 """What the bandit chooses from: not drafting, chains, best-first trees that double in size, and the paper's fixed tree
-(arXiv:2506.01206)."""
+(arXiv:2506.01206). Best-first trees of one depth are nested, so that one round teaches all that are smaller; how deep
+they go is left to the drafter's estimate."""
 
 
 class OrchestratorSettings(BaseSettings):
@@ -100,16 +102,47 @@ class OrchestratorSettings(BaseSettings):
     max_ejected_share: float = Field(
         0.5, ge=0, le=1, description="The share of a pool that failures may keep out at once; never all that is left."
     )
+    bandit_policy: Literal["ucb_tuned", "ucb1", "thompson", "fixed"] = Field(
+        "ucb_tuned",
+        description="How the bandit chooses: by upper confidence bounds from each arm's uncertainty or from its number "
+        "of rounds, by Thompson sampling, or always bandit_tree.",
+    )
+    bandit_tree: str = Field(
+        "best 8x7",
+        description="The tree of bandit_policy=fixed, as `3,2,2,1,1` or `best 16x6`; `none` for no draft.",
+    )
     reward: Literal["measured", "paper"] = Field(
         "measured",
         description="What the bandit maximises: measured time a token, or the formula of arXiv:2506.01206.",
     )
-    exploration: float = Field(0.15, ge=0, description="Weight of UCB1's confidence term, in units of the reward.")
+    exploration: float = Field(
+        0.5,
+        ge=0,
+        description="Weight of the policy's curiosity: of standard errors, or with ucb1 of the reward's unit.",
+    )
+    yield_half_life: float = Field(
+        1000.0, gt=0, description="Rounds until what is known of acceptance has half its weight; `inf` for ever."
+    )
+    timing_half_life: float = Field(
+        300.0,
+        gt=0,
+        description="Rounds of a session until what is known of times has half its weight; `inf` for ever.",
+    )
+    api_keys_file: Path | None = Field(
+        None, description="TOML file of the API keys that clients must show; `draftpool keys new` makes one."
+    )
+    public_cert_file: Path | None = Field(
+        None, description="Certificate that clients see, where it is not the one that other services see."
+    )
+    public_key_file: Path | None = Field(None, description="Its private key.")
+    require_client_certificates: bool = Field(
+        False, description="Clients must show a certificate of tls_ca_file, besides an API key where there are any."
+    )
     redis_url: SecretStr | None = Field(
         None,
         description="Redis that shares what is learned with other orchestrators; without it each learns alone. "
-        "redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://; better given by the environment, "
-        "which does not show in the list of processes.",
+        "redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://; it may hold a password, so only the "
+        "environment can give it.",
     )
     redis_flush_interval_s: float = Field(
         0.75, gt=0, description="Between two exchanges with Redis, in seconds, give or take a quarter."
@@ -130,15 +163,14 @@ class OrchestratorSettings(BaseSettings):
             raise ValueError(error.message) from None
         return value
 
-    @property
-    def draft_patience(self) -> DraftPatience:
-        return DraftPatience(
-            self.draft_least_wait_s, self.draft_first_wait_s, stall_s=self.stall_s, timeout_s=self.draft_timeout_s
-        )
-
-    @property
-    def verify_patience(self) -> VerifyPatience:
-        return VerifyPatience(self.stall_s, self.recovery_s)
+    @field_validator("bandit_tree")
+    @classmethod
+    def _check_tree(cls, value: str) -> str:
+        try:
+            _tree(value)
+        except BadParameter as error:
+            raise ValueError(error.message) from None
+        return value
 
     @field_validator("verifiers", "drafters", mode="before")
     @classmethod
@@ -154,3 +186,23 @@ class OrchestratorSettings(BaseSettings):
         except BadParameter as error:
             raise ValueError(error.message) from None
         return entries
+
+    @property
+    def fixed_arm(self) -> TreePolicy:
+        """What `bandit_tree` says."""
+        return _tree(self.bandit_tree)
+
+    @property
+    def draft_patience(self) -> DraftPatience:
+        return DraftPatience(
+            self.draft_least_wait_s, self.draft_first_wait_s, stall_s=self.stall_s, timeout_s=self.draft_timeout_s
+        )
+
+    @property
+    def verify_patience(self) -> VerifyPatience:
+        return VerifyPatience(self.stall_s, self.recovery_s)
+
+
+def _tree(text: str) -> TreePolicy:
+    """Raises BadParameter."""
+    return NO_DRAFT if text == "none" else parse_policy(text)

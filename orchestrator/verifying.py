@@ -38,6 +38,8 @@ class Verdict:
         top_token_ids, top_logprobs: (N + 1) * n, row after row, most probable first; empty where not asked for.
         laws: the target's, under the rejection rule.
         num_lost: sessions lost on the way to this reply.
+        num_sessions: open at the verifier as it replied.
+        pass_nodes: of the sessions in the same pass, on average, this one among them.
     """
 
     chosen_token_ids: tuple[int, ...]
@@ -49,6 +51,8 @@ class Verdict:
     top_logprobs: tuple[float, ...] = ()
     laws: TargetLaws | None = None
     num_lost: int = 0
+    num_sessions: int = 1
+    pass_nodes: float = 0.0
 
     def logprob(self, row: int, token_id: int) -> float | None:
         """Of a token that the row's choice has become; None where not asked for."""
@@ -172,6 +176,8 @@ class VerifySource:
             tuple(reply.top_token_ids),
             tuple(reply.top_logprobs),
             self._laws(reply, tree, drawn_from),
+            num_sessions=reply.load.num_sessions,
+            pass_nodes=_pass_nodes(reply.timings, tree),
         )
 
     def _laws(
@@ -206,6 +212,13 @@ class VerifySource:
         timeout_s = None if self._deadline is None else self._deadline - asyncio.get_running_loop().time()
         self._stream = ModelStream(replica, replica.stub.Verify, timeout_s)
         return self._stream
+
+
+def _pass_nodes(timings: verifier_pb2.VerifyTimings, tree: DraftTree) -> float:
+    """What each session had computed besides its last token."""
+    if timings.num_pass_sessions <= 1:
+        return float(tree.num_nodes)
+    return max(0.0, timings.num_pass_tokens / timings.num_pass_sessions - 1)
 
 
 def _support(laws: SparseLaws) -> tree_pb2.SparseRows:

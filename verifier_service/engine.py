@@ -189,7 +189,9 @@ class TargetEngine:
         except torch.OutOfMemoryError:
             self._shrink(planned)
             return None
+        num_pass_tokens = sum(chunk.num_tokens for chunk in chunks)
         for job, chunk in planned:
+            job.num_pass_sessions, job.num_pass_tokens = len(chunks), num_pass_tokens
             chunk.session.num_cached += chunk.num_committed
             chunk.session.publish()
             job.num_passes += 1

@@ -23,6 +23,7 @@ class Verdict:
         verify_us: from then until the tokens were chosen, batch mates included.
         num_passes: forward passes it took.
         num_computed_tokens: tokens computed for it, nodes included.
+        num_pass_sessions, num_pass_tokens: in the last of these passes, all sessions together.
     """
 
     choice: Choice
@@ -30,6 +31,8 @@ class Verdict:
     verify_us: int
     num_passes: int
     num_computed_tokens: int
+    num_pass_sessions: int
+    num_pass_tokens: int
 
     @classmethod
     def of(cls, job: VerifyJob, choice: Choice) -> Verdict:
@@ -41,6 +44,8 @@ class Verdict:
             verify_us=(time.perf_counter_ns() - started_ns) // 1000,
             num_passes=job.num_passes,
             num_computed_tokens=job.num_computed_tokens,
+            num_pass_sessions=job.num_pass_sessions,
+            num_pass_tokens=job.num_pass_tokens,
         )
 
 
@@ -74,3 +79,5 @@ class VerifyJob(Job[Verdict]):
         self.started_ns: int | None = None
         self.num_passes = 0
         self.num_computed_tokens = 0
+        self.num_pass_sessions = 0
+        self.num_pass_tokens = 0

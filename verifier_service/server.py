@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import replace
 
-from draftpool.rpc import server
-from draftpool.settings import ServerSettings
+from draftpool.rpc import callers, server
+from draftpool.settings import NO_TLS, ServerSettings, TlsSettings
 from draftpool.v1 import verifier_pb2_grpc
 from verifier_service import parallel
 from verifier_service.parallel import LeadingRunner
@@ -22,9 +22,16 @@ from verifier_service.settings import VerifierSettings
 
 log = logging.getLogger(__name__)
 
+_MAX_REQUEST_BYTES = 16 * 2**20
+"""Token ids of some million tokens."""
+
 
 async def serve(
-    settings: VerifierSettings, server_settings: ServerSettings, *, on_ready: Callable[[str], None] | None = None
+    settings: VerifierSettings,
+    server_settings: ServerSettings,
+    tls: TlsSettings = NO_TLS,
+    *,
+    on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Load the target, then serve until SIGTERM or SIGINT. Of several ranks, the first one serves.
 
@@ -33,18 +40,30 @@ async def serve(
 
     Raises:
         ModelNotServable: the model cannot be served.
-        BadParameter: settings that do not fit together, or an address that cannot be bound.
+        BadParameter: settings that do not fit together, or an address that cannot be bound, or must not be without
+            protection.
         GroupLost: a rank is gone.
     """
+    security = callers.for_services(tls, server_settings)
+
+    async def serve_replica(replica: VerifierReplica) -> None:
+        await server.serve(
+            [verifier_service(replica)],
+            server_settings,
+            security,
+            max_request_bytes=_MAX_REQUEST_BYTES,
+            on_ready=on_ready,
+        )
+
     if parallel.num_ranks() > 1:
-        await _serve_in_ranks(settings, server_settings, on_ready)
+        await _serve_in_ranks(settings, serve_replica)
     else:
         with closing(VerifierReplica(settings)) as replica:
-            await server.serve([verifier_service(replica)], server_settings, on_ready=on_ready)
+            await serve_replica(replica)
 
 
 async def _serve_in_ranks(
-    settings: VerifierSettings, server_settings: ServerSettings, on_ready: Callable[[str], None] | None
+    settings: VerifierSettings, serve_replica: Callable[[VerifierReplica], Awaitable[None]]
 ) -> None:
     placement = Placement(settings.device, settings.device_map, parallel.num_ranks())
     with parallel.joined(placement.torch_device()) as group:
@@ -58,7 +77,7 @@ async def _serve_in_ranks(
             return
         with closing(LeadingRunner(ready.runner, group, on_lost=_stop_serving)) as leader:
             with closing(VerifierReplica(settings, replace(ready, runner=leader))) as replica:
-                await server.serve([verifier_service(replica)], server_settings, on_ready=on_ready)
+                await serve_replica(replica)
             if leader.loss is not None:
                 raise leader.loss
 

@@ -174,6 +174,8 @@ class VerifierServicer(verifier_pb2_grpc.VerifierServicer):
                 verify_us=verdict.verify_us,
                 num_passes=verdict.num_passes,
                 num_computed_tokens=verdict.num_computed_tokens,
+                num_pass_sessions=verdict.num_pass_sessions,
+                num_pass_tokens=verdict.num_pass_tokens,
             ),
             load=self._load(),
         )

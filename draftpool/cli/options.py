@@ -21,7 +21,10 @@ Settings = TypeVar("Settings", bound=BaseSettings)
 def with_options_of(
     command: Callable[[dict[str, Any]], None], settings_classes: Iterable[type[BaseSettings]]
 ) -> Callable[..., None]:
-    """A typer command with one option for each field, which hands the options that were given to `command`."""
+    """A typer command with one option for each field, which hands the options that were given to `command`.
+
+    Secrets are no options: everybody on the machine can read a command line. They come from the environment alone.
+    """
 
     def run(**options: Any) -> None:
         command({name: value for name, value in options.items() if value is not None and value != []})
@@ -30,6 +33,7 @@ def with_options_of(
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(name, field))
         for settings_class in settings_classes
         for name, field in settings_class.model_fields.items()
+        if not _is_secret(field)
     ]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -53,11 +57,11 @@ def settings_from(options: Mapping[str, Any], settings_class: type[Settings]) ->
 def _sentence(details: Any, settings_class: type[BaseSettings]) -> str:
     name = str(details["loc"][0]) if details["loc"] else "settings"
     field = settings_class.model_fields.get(name)
-    option = name if field is None else _option_name(name, field)
     variable = f"{settings_class.model_config.get('env_prefix', '')}{name}".upper()
-    is_secret = field is not None and _is_secret(field)
-    got = "" if is_secret else f", got {details['input']!r}"
-    problem = "it is required" if details["type"] == "missing" else f"{details['msg']}{got}"
+    if field is not None and _is_secret(field):
+        return f"{variable}: {details['msg']}"
+    option = name if field is None else _option_name(name, field)
+    problem = "it is required" if details["type"] == "missing" else f"{details['msg']}, got {details['input']!r}"
     return f"{option} (or {variable}): {problem}"
 
 
@@ -75,8 +79,6 @@ def _option_name(name: str, field: FieldInfo) -> str:
 def _option_type(field: FieldInfo) -> Any:
     if _is_list(field):
         return list[str] | None
-    if _is_secret(field):
-        return str | None
     return _without_none(field.annotation) | None
 
 

@@ -14,6 +14,7 @@ from draftpool.cli.child import ChildProcess
 from draftpool.cli.listening import free_port
 from draftpool.cli.threads import thread_environment
 from draftpool.rpc.channel import open_channel
+from draftpool.settings import TlsSettings
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class ServiceProcess(ChildProcess):
 
 async def is_serving(address: str, timeout_s: float = 2.0) -> bool:
     """Whether the server at `address` says of itself that it serves."""
-    async with open_channel(address) as channel:
+    async with open_channel(address, tls=TlsSettings().for_channels()) as channel:
         try:
             reply = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
         except grpc.aio.AioRpcError:

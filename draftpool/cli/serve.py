@@ -18,7 +18,7 @@ from draftpool.cli.parent import end_with_parent
 from draftpool.embedded import EMBEDDED_MODELS, embedded_path
 from draftpool.errors import DraftpoolError, ModelNotServable
 from draftpool.logs import configure_logging
-from draftpool.settings import ServerSettings
+from draftpool.settings import ServerSettings, TlsSettings
 from orchestrator.settings import OrchestratorSettings
 from verifier_service.settings import VerifierSettings
 
@@ -64,18 +64,19 @@ def serve_app() -> typer.Typer:
             role.name,
             help=role.summary,
             epilog=f"Options can also come from the environment, as {prefix}MAX_... or DRAFTPOOL_SERVER_LISTEN.",
-        )(with_options_of(_command(role), [role.settings_class, ServerSettings]))
+        )(with_options_of(_command(role), [role.settings_class, ServerSettings, TlsSettings]))
     return app
 
 
 def _command(role: Role) -> Callable[[dict[str, Any]], None]:
     def command(options: dict[str, Any]) -> None:
         server_settings = settings_from(options, ServerSettings)
+        tls = settings_from(options, TlsSettings)
         settings = _with_model_folder(settings_from(options, role.settings_class))
         if server_settings.exit_with_parent:
             end_with_parent()
         configure_logging(role.name)
-        asyncio.run(_server(role).serve(settings, server_settings))
+        asyncio.run(_server(role).serve(settings, server_settings, tls))
 
     return command
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import grpc
+
+from draftpool.rpc.identity_files import Identity
+from draftpool.rpc.rotating_channel import RotatingChannel
+from draftpool.watched_files import WatchedFiles
 
 MAX_MESSAGE_BYTES = 64 * 2**20
 """Of servers and channels alike. The tokenizer of a big target is tens of megabytes."""
@@ -34,6 +39,34 @@ CLIENT_OPTIONS = (
 """Of channels to the public API."""
 
 
-def open_channel(address: str, extra_options: Sequence[tuple[str, str | int]] = ()) -> grpc.aio.Channel:
-    """A channel to `host:port`; connects on first use and reconnects by itself. Close it when done."""
-    return grpc.aio.insecure_channel(address, options=[*_OPTIONS, *extra_options])
+@dataclass(frozen=True)
+class ChannelTls:
+    """How a caller knows servers, and itself to them.
+
+    Attributes:
+        identity: the authorities that it believes, and its own certificate, where it has one.
+        server_name: that servers' certificates must carry; None: the host of their address.
+    """
+
+    identity: WatchedFiles[Identity]
+    server_name: str | None = None
+
+
+def open_channel(
+    address: str, extra_options: Sequence[tuple[str, str | int]] = (), *, tls: ChannelTls | None = None
+) -> grpc.aio.Channel:
+    """A channel to `host:port`; connects on first use and reconnects by itself. Close it when done.
+
+    Without `tls` it speaks plain text. With it, calls made after the files have changed use what they hold then.
+    """
+    options = [*_OPTIONS, *extra_options]
+    if tls is None:
+        return grpc.aio.insecure_channel(address, options=options)
+    if tls.server_name is not None:
+        # What certificates are checked against, too. (grpc.ssl_target_name_override does the same, for tests only.)
+        options.append(("grpc.default_authority", tls.server_name))
+    return RotatingChannel(tls.identity, lambda held: grpc.aio.secure_channel(address, _credentials(held), options))
+
+
+def _credentials(held: Identity) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(held.authorities, held.private_key, held.certificate_chain)

@@ -6,9 +6,10 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -33,10 +34,12 @@ OPEN_CALLS = Gauge("draftpool_rpc_open_calls", "Calls in progress.", ["method"])
 
 Handler = Any  # grpc.RpcMethodHandler, whose attributes its stubs leave untyped
 Behaviour = Callable[[Any, Any], Any]  # (request or requests, context)
+Context = grpc.aio.ServicerContext[Any, Any]
+Scope = Callable[[Context], AbstractAsyncContextManager[None]]
 
 
 class MannersInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every method; streaming methods are async generators."""
+    """Wraps every method."""
 
     def __init__(self, calls: OpenCalls | None = None) -> None:
         """`calls` is told of every call, and may refuse and end them."""
@@ -51,47 +54,37 @@ class MannersInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or method.startswith("/grpc."):  # health and reflection mind their own manners
             return handler
-        if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(
-                _unary(handler.unary_unary, method, self._calls),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
-        if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(
-                _streaming(handler.unary_stream, method, self._calls),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
-        if handler.stream_stream:
-            return grpc.stream_stream_rpc_method_handler(
-                _streaming(handler.stream_stream, method, self._calls),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
-        return handler
+        return around_calls(handler, partial(_scope, method, self._calls))
 
 
-def _unary(behaviour: Behaviour, method: str, calls: OpenCalls) -> Behaviour:
-    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        async with _scope(method, context, calls):
-            return await behaviour(request, context)
+def around_calls(handler: Handler, scope: Scope) -> Handler:
+    """The same method, each call within a scope; streaming methods are async generators."""
 
-    return call
+    async def unary(request: Any, context: Context) -> Any:
+        async with scope(context):
+            return await handler.unary_unary(request, context)
 
+    def streaming(behaviour: Behaviour) -> Behaviour:
+        async def call(request: Any, context: Context) -> AsyncIterator[Any]:
+            # Closing the inner generator at once, not when it is collected, is what frees a session on cancellation.
+            async with scope(context), aclosing(behaviour(request, context)) as replies:
+                async for reply in replies:
+                    yield reply
 
-def _streaming(behaviour: Behaviour, method: str, calls: OpenCalls) -> Behaviour:
-    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-        # Closing the inner generator at once, not when it is collected, is what frees a session on cancellation.
-        async with _scope(method, context, calls), aclosing(behaviour(request, context)) as replies:
-            async for reply in replies:
-                yield reply
+        return call
 
-    return call
+    codecs = (handler.request_deserializer, handler.response_serializer)
+    if handler.unary_unary:
+        return grpc.unary_unary_rpc_method_handler(unary, *codecs)
+    if handler.unary_stream:
+        return grpc.unary_stream_rpc_method_handler(streaming(handler.unary_stream), *codecs)
+    if handler.stream_stream:
+        return grpc.stream_stream_rpc_method_handler(streaming(handler.stream_stream), *codecs)
+    return handler
 
 
 @asynccontextmanager
-async def _scope(method: str, context: grpc.aio.ServicerContext[Any, Any], calls: OpenCalls) -> AsyncIterator[None]:
+async def _scope(method: str, calls: OpenCalls, context: Context) -> AsyncIterator[None]:
     request_id.set(_request_id(context))
     await context.send_initial_metadata(((REQUEST_ID_KEY, request_id.get()),))
     with calls.counted(), _measured(method) as outcome:
@@ -128,7 +121,7 @@ def _measured(method: str) -> Iterator[_Outcome]:
             CALL_SECONDS.labels(method).observe(time.perf_counter() - start)
 
 
-def _request_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+def _request_id(context: Context) -> str:
     """The caller's, where it sent a sane one: it goes into logs and headers."""
     for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID_KEY and isinstance(value, str) and value.isascii() and value.isprintable():

@@ -17,6 +17,7 @@ from draftpool.metrics import metrics_endpoint
 from draftpool.rpc.channel import MAX_MESSAGE_BYTES
 from draftpool.rpc.interceptors import MannersInterceptor
 from draftpool.rpc.open_calls import OpenCalls
+from draftpool.rpc.security import ServerSecurity, add_port, lacking_protection, require_protection
 from draftpool.settings import ServerSettings
 
 log = logging.getLogger(__name__)
@@ -26,9 +27,12 @@ _MAX_PORT = 65535
 _FAREWELL_S = 0.2
 """For the last statuses to go out; whoever watches the health of this server is on the line until then."""
 
+_HANDSHAKE_S = 10
+"""For a connection to become one; gRPC would hold a silent one for two minutes."""
+
 _OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.server_handshake_timeout_ms", _HANDSHAKE_S * 1000),
     # Without this, two servers could share a port and each get half of the calls.
     ("grpc.so_reuseport", 0),
     # Callers ping every 10 seconds; by default a server hangs up on who does so on a quiet call.
@@ -39,6 +43,9 @@ _OPTIONS = (
     ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
 )
+
+
+_NO_SECURITY = ServerSecurity()
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,12 @@ class Service:
 
 
 async def serve(
-    services: Sequence[Service], settings: ServerSettings, *, on_ready: Callable[[str], None] | None = None
+    services: Sequence[Service],
+    settings: ServerSettings,
+    security: ServerSecurity = _NO_SECURITY,
+    *,
+    max_request_bytes: int = MAX_MESSAGE_BYTES,
+    on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain, and return as soon as no call is in progress.
 
@@ -63,20 +75,27 @@ async def serve(
     on within the grace; what is left then ends with the same status. A second signal ends the grace.
 
     Args:
+        max_request_bytes: the largest message that the services need, where the settings do not say otherwise.
         on_ready: called with the bound address once requests are answered.
 
     Raises:
-        BadParameter: the address cannot be bound.
+        BadParameter: the address cannot be bound, or is open to other machines without protection.
     """
+    require_protection(settings.listen, security, insecure=settings.insecure)
+    if lacks := lacking_protection(settings.listen, security):
+        log.warning("%s can be reached from other machines and has, as told, %s", settings.listen, lacks)
     calls = OpenCalls()
-    server = grpc.aio.server(interceptors=[MannersInterceptor(calls)], options=_OPTIONS)
+    server = grpc.aio.server(
+        interceptors=[MannersInterceptor(calls), *security.interceptors],
+        options=[*_OPTIONS, *_limits(settings, max_request_bytes)],
+    )
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     names = [service.full_name for service in services]
     reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     for service in services:
         service.register(server)
-    address = await _bind(server, settings.listen)
+    address = await _bind(server, settings.listen, security)
     signals = _Signals()
     with metrics_endpoint(settings.metrics_listen):
         await server.start()
@@ -90,12 +109,21 @@ async def serve(
         await server.stop(_FAREWELL_S)
 
 
-async def _bind(server: grpc.aio.Server, listen: str) -> str:
+def _limits(settings: ServerSettings, max_request_bytes: int) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_request_bytes or max_request_bytes),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        ("grpc.max_concurrent_streams", settings.max_streams_per_connection),
+        ("grpc.max_connection_age_ms", round(settings.max_connection_age_s * 1000)),
+    ]
+
+
+async def _bind(server: grpc.aio.Server, listen: str, security: ServerSecurity) -> str:
     requested_port = listen.rpartition(":")[2]
     try:
         if requested_port.isdigit() and int(requested_port) > _MAX_PORT:  # gRPC would wrap it around
             raise RuntimeError(f"ports end at {_MAX_PORT}")
-        port = server.add_insecure_port(listen)
+        port = add_port(server, listen, security)
     except RuntimeError as error:
         await server.stop(None)
         raise BadParameter(f"cannot listen on {listen}: {error}") from None

@@ -26,7 +26,9 @@ if _version_not_supported:
 
 
 class GenerationStub:
-    """The public API.
+    """The public API. Where the server has a file of API keys, every call shows one: metadata `authorization: Bearer dp_...`.
+    Else it gets UNAUTHENTICATED. RESOURCE_EXHAUSTED RATE_LIMITED is for a key that is past its limits
+    (google.rpc.RetryInfo says until when), PERMISSION_DENIED NOT_ALLOWED for one that may not do this at all.
     """
 
     def __init__(self, channel):
@@ -48,16 +50,19 @@ class GenerationStub:
 
 
 class GenerationServicer:
-    """The public API.
+    """The public API. Where the server has a file of API keys, every call shows one: metadata `authorization: Bearer dp_...`.
+    Else it gets UNAUTHENTICATED. RESOURCE_EXHAUSTED RATE_LIMITED is for a key that is past its limits
+    (google.rpc.RetryInfo says until when), PERMISSION_DENIED NOT_ALLOWED for one that may not do this at all.
     """
 
     def Generate(self, request, context):
         """Generate a continuation. Replies arrive as tokens are accepted; the last one carries `finish`.
         Cancelling the call, or its deadline, frees everything it held at once, also while it waits for its turn.
 
-        Requests wait by priority, and within a priority in turns between clients; who a client is, the metadata
-        `x-client-id` says, else its address. A client that stops reading is not generated for: past a while
-        (the server's slow_reader_s) its request gives its place up and waits for another one when it reads on.
+        Requests wait by priority, and within a priority in turns between clients; a client is what its API key is called,
+        else its certificate, else what the metadata `x-client-id` says, else its address. A client that stops reading is
+        not generated for: past a while (the server's slow_reader_s) its request gives its place up and waits for another
+        one when it reads on.
 
         A stream that breaks (UNAVAILABLE: a connection lost, a server that shuts down) can be continued at any
         orchestrator: the same request with the seed of GenerationStart and resume_token_ids.
@@ -102,7 +107,9 @@ def add_GenerationServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Generation:
-    """The public API.
+    """The public API. Where the server has a file of API keys, every call shows one: metadata `authorization: Bearer dp_...`.
+    Else it gets UNAUTHENTICATED. RESOURCE_EXHAUSTED RATE_LIMITED is for a key that is past its limits
+    (google.rpc.RetryInfo says until when), PERMISSION_DENIED NOT_ALLOWED for one that may not do this at all.
     """
 
     @staticmethod

@@ -65,16 +65,20 @@ class VerifyReply(_message.Message):
     def __init__(self, chosen_token_ids: _Optional[_Iterable[int]] = ..., chosen_logprobs: _Optional[_Iterable[float]] = ..., timings: _Optional[_Union[VerifyTimings, _Mapping]] = ..., load: _Optional[_Union[_load_pb2.ReplicaLoad, _Mapping]] = ..., target_probs: _Optional[_Union[_tree_pb2.SparseRows, _Mapping]] = ..., outside_token_ids: _Optional[_Iterable[int]] = ..., top_token_ids: _Optional[_Iterable[int]] = ..., top_logprobs: _Optional[_Iterable[float]] = ..., outside_probs: _Optional[_Iterable[float]] = ..., support_logprobs: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class VerifyTimings(_message.Message):
-    __slots__ = ("queue_us", "verify_us", "num_passes", "num_computed_tokens")
+    __slots__ = ("queue_us", "verify_us", "num_passes", "num_computed_tokens", "num_pass_sessions", "num_pass_tokens")
     QUEUE_US_FIELD_NUMBER: _ClassVar[int]
     VERIFY_US_FIELD_NUMBER: _ClassVar[int]
     NUM_PASSES_FIELD_NUMBER: _ClassVar[int]
     NUM_COMPUTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    NUM_PASS_SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    NUM_PASS_TOKENS_FIELD_NUMBER: _ClassVar[int]
     queue_us: int
     verify_us: int
     num_passes: int
     num_computed_tokens: int
-    def __init__(self, queue_us: _Optional[int] = ..., verify_us: _Optional[int] = ..., num_passes: _Optional[int] = ..., num_computed_tokens: _Optional[int] = ...) -> None: ...
+    num_pass_sessions: int
+    num_pass_tokens: int
+    def __init__(self, queue_us: _Optional[int] = ..., verify_us: _Optional[int] = ..., num_passes: _Optional[int] = ..., num_computed_tokens: _Optional[int] = ..., num_pass_sessions: _Optional[int] = ..., num_pass_tokens: _Optional[int] = ...) -> None: ...
 
 class DescribeVerifierRequest(_message.Message):
     __slots__ = ()

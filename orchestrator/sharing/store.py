@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from draftpool.errors import BadParameter
+from orchestrator.bandit.sums import LocalSums, Sums
 from orchestrator.settings import OrchestratorSettings
-from orchestrator.sharing.sums import LocalSums, Sums
 
 
 @asynccontextmanager

@@ -317,7 +317,6 @@ def test_where_nothing_answers_it_says_what_to_do(arguments: list[str]) -> None:
         ["generate", "hello", "--json-schema", "/nowhere.json"],
         ["up", "--target", "/a/llama", "--target", "/b/llama"],
         ["up", "--redis", "http://:geheim@host"],
-        ["serve", "orchestrator", "--redis-url", "redis://:geheim@host/geheim"],
         ["serve", "verifier"],
         ["serve", "drafter", "--model", "tiny-mamba-drafter", "--drain-grace-s", "-1"],
         ["nonsense"],
@@ -327,6 +326,13 @@ def test_wrong_usage_is_exit_code_2_without_a_traceback(arguments: list[str]) ->
     result = run(*arguments)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
+    assert "geheim" not in result.stderr
+
+
+def test_a_wrong_secret_in_the_environment_is_not_said_aloud() -> None:
+    result = run("serve", "orchestrator", DRAFTPOOL_ORCHESTRATOR_REDIS_URL="redis://:geheim@host/geheim")
+    assert result.returncode == 2
+    assert "DRAFTPOOL_ORCHESTRATOR_REDIS_URL" in result.stderr
     assert "geheim" not in result.stderr
 
 

@@ -16,7 +16,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tokenizers import Tokenizer, decoders, models
 
 from draftpool.errors import BadParameter, BrokenProtocol, UnknownModel, UnknownVocabulary
+from draftpool.rpc.channel import open_channel
 from draftpool.rpc.interceptors import MannersInterceptor
+from draftpool.rpc.security import ServerSecurity, add_port
 from draftpool.tree import ROOT, DraftTree
 from draftpool.v1 import drafter_pb2, drafter_pb2_grpc, verifier_pb2, verifier_pb2_grpc
 from draftpool.vocabulary import Vocabulary
@@ -81,6 +83,7 @@ class FakeService:
         num_open: streams being served.
         has_health: whether it has a health service, from the next start on.
         num_answers: given, over all streams.
+        security: how it speaks and to whom, from the next start on.
         ration: where set, each answer takes one of it, and waits for it.
         num_messages: that came with all of its streams.
         awake: cleared, it is as if the process were stopped: connected, and answering nothing.
@@ -93,6 +96,7 @@ class FakeService:
         self.num_open = 0
         self.num_answers = 0
         self.ration: asyncio.Semaphore | None = None
+        self.security = ServerSecurity()
         self.num_messages = 0
         self.awake = asyncio.Event()
         self.awake.set()
@@ -112,7 +116,7 @@ class FakeService:
         self._health = health.aio.HealthServicer()
         if self.has_health:
             health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self.port = self._server.add_insecure_port(self.address)
+        self.port = add_port(self._server, self.address, self.security)
         await self._server.start()
 
     async def stop(self, grace_s: float | None = None) -> None:
@@ -255,7 +259,11 @@ def addresses_of(*services: FakeService) -> list[Discovery]:
 
 
 @asynccontextmanager
-async def fleet_of(*services: FakeVerifier | FakeDrafter, refresh_s: float = 0.05) -> AsyncIterator[Fleet]:
+async def fleet_of(
+    *services: FakeVerifier | FakeDrafter,
+    refresh_s: float = 0.05,
+    dial: Callable[[str], grpc.aio.Channel] = open_channel,
+) -> AsyncIterator[Fleet]:
     """A fleet that watches these services; whatever a test does, no stream and no task may be left at its end, and no
     exception that nobody has seen."""
     unseen: list[dict[str, Any]] = []
@@ -270,6 +278,7 @@ async def fleet_of(*services: FakeVerifier | FakeDrafter, refresh_s: float = 0.0
             drafters=addresses_of(*(service for service in services if isinstance(service, FakeDrafter))),
             refresh_s=refresh_s,
             ejection=EjectionPolicy(first_s=refresh_s),
+            dial=dial,
         )
         async with fleet.watched():
             yield fleet
@@ -281,8 +290,8 @@ async def fleet_of(*services: FakeVerifier | FakeDrafter, refresh_s: float = 0.0
             assert unseen == []
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(3):
+async def until(condition: Callable[[], bool], timeout_s: float = 3) -> None:
+    async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.01)
 

@@ -1,10 +1,11 @@
 """Requests against the fake services."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from draftpool.sampling import SamplingParams
 from draftpool.tree import TreeShape, chain
-from orchestrator.bandit import RoundOutcome, TreeBandit, measured_cost
+from draftpool.tree_policy import TreePolicy
+from orchestrator.bandit import RoundOutcome, TreeBandit
 from orchestrator.drafting import DraftSource
 from orchestrator.fleet import Fleet, Target
 from orchestrator.generation import Generation, Limits, Round
@@ -17,19 +18,25 @@ UNHURRIED = DraftPatience(least_wait_s=2.0, first_wait_s=2.0)
 """Rounds wait for their drafts, however busy the machine is."""
 
 
-@dataclass
 class AttentiveBandit(TreeBandit):
     """Remembers what it was taught."""
 
-    lessons: list[RoundOutcome] = field(default_factory=list)
+    def __init__(self, arms: Sequence[TreePolicy]) -> None:
+        super().__init__(arms)
+        self.lessons: list[RoundOutcome] = []
+        self.charges: list[tuple[TreePolicy, float]] = []
 
     def observe(self, outcome: RoundOutcome) -> None:
         self.lessons.append(outcome)
         super().observe(outcome)
 
+    def charge(self, policy: TreePolicy, wait_s: float, num_sessions: int) -> None:
+        self.charges.append((policy, wait_s))
+        super().charge(policy, wait_s, num_sessions)
+
 
 def bandit(*arms: TreeShape) -> AttentiveBandit:
-    return AttentiveBandit(arms, measured_cost, 0.1)
+    return AttentiveBandit(arms)
 
 
 def generation(

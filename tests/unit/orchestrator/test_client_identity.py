@@ -1,18 +1,25 @@
 """Whose share of the queue a request takes."""
 
+from contextvars import copy_context
+
 import pytest
 
-from orchestrator.client_identity import client_of
+from orchestrator.client_identity import client_of, key_name
 
 
 class Call:
     """What `client_of` reads of a call."""
 
-    def __init__(self, peer: str, *metadata: tuple[str, str | bytes]) -> None:
-        self._peer, self._metadata = peer, metadata
+    def __init__(
+        self, peer: str, *metadata: tuple[str, str | bytes], certificate_names: list[bytes] | None = None
+    ) -> None:
+        self._peer, self._metadata, self._certificate_names = peer, metadata, certificate_names or []
 
     def peer(self) -> str:
         return self._peer
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return {"x509_subject_alternative_name": self._certificate_names} if self._certificate_names else {}
 
     def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...] | None:
         return self._metadata or None
@@ -40,3 +47,14 @@ def test_a_name_goes_before_the_address_and_is_cut_where_it_is_too_long() -> Non
 def test_no_name_is_taken_for_an_address() -> None:
     named = client_of(Call("ipv4:10.0.0.8:1", ("x-client-id", "ipv4:10.0.0.7")))  # type: ignore[arg-type]
     assert named != client_of(Call("ipv4:10.0.0.7:1"))  # type: ignore[arg-type]
+
+
+def test_who_has_proven_to_be_somebody_is_that_whatever_it_says() -> None:
+    peer, says = "ipv4:10.0.0.7:41000", ("x-client-id", "key:bob")
+    certified = Call(peer, says, certificate_names=[b"spiffe://example/gateway", b"gateway"])
+    assert client_of(certified) == "cert:spiffe://example/gateway"  # type: ignore[arg-type]
+    context = copy_context()
+    context.run(key_name.set, "alice")
+    assert context.run(client_of, certified) == "key:alice"
+    assert context.run(client_of, Call(peer, says)) == "key:alice"
+    assert client_of(Call(peer, says)) == "id:key:bob"  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ import pytest
 
 from draftpool.tree import NO_DRAFT, ROOT, DraftTree, TreeShape, chain
 from draftpool.vocabulary import Vocabulary
-from orchestrator.bandit import TreeBandit, measured_cost
+from orchestrator.bandit import TreeBandit
 from orchestrator.drafting import Draft
 from orchestrator.generation import FinishReason, Generation, Limits, Round
 from orchestrator.verifying import Verdict
@@ -71,7 +71,7 @@ def make(drafts: AlphabetDrafter, verifier: AlphabetVerifier, limits: Limits, sh
         limits=limits,
         drafts=drafts,  # type: ignore[arg-type]
         verifier=verifier,  # type: ignore[arg-type]
-        bandit=TreeBandit((chain(2), chain(4)), measured_cost, 0.1),
+        bandit=TreeBandit((chain(2), chain(4))),
         fixed_shape=shape,
     )
 

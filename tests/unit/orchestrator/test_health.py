@@ -6,7 +6,7 @@ import time
 import pytest
 
 from orchestrator.admission import Admission
-from orchestrator.bandit import BanditRegistry, measured_cost
+from orchestrator.bandit import BanditRegistry, LocalSums, Method
 from orchestrator.fleet import Fleet
 from orchestrator.metrics import POOL_REPLICAS, watch_pools
 from orchestrator.replicas import Health, PoolState, Replica
@@ -22,7 +22,7 @@ async def listed(fleet: Fleet) -> list[tuple[str, bool]]:
     """The models that a client is told of, and whether they have a drafter."""
     servicer = GenerationServicer(
         fleet,
-        BanditRegistry((), measured_cost, 0.1),
+        BanditRegistry((), LocalSums(), Method()),
         Admission(max_running=1, max_waiting=1, lift_s=1),
         OrchestratorSettings(),
     )

@@ -170,7 +170,7 @@ async def test_a_requests_first_round_takes_in_the_context_on_both_sides_at_once
         await rounds.aclose()
 
 
-async def test_late_drafts_change_no_token_and_both_rounds_are_charged_to_their_shape() -> None:
+async def test_late_drafts_change_no_token_and_waiting_is_charged_to_their_shape() -> None:
     drafter, verifier, taught = FakeDrafter(), FakeVerifier(), bandit(CHAIN)
     async with fleet_of(verifier, drafter, refresh_s=60) as fleet:
         rounds = []
@@ -190,12 +190,16 @@ async def test_late_drafts_change_no_token_and_both_rounds_are_charged_to_their_
             (False, True),
             (False, False),
         ]
-        assert [(lesson.shape, lesson.num_tokens) for lesson in taught.lessons[:3]] == [
-            (CHAIN, 1),
-            (CHAIN, 3),
-            (CHAIN, 4),
+        lessons = [lesson.verified for lesson in taught.lessons[:3]]
+        assert [(lesson.policy, lesson.num_tokens, lesson.is_rest) for lesson in lessons] == [
+            (NO_DRAFT, 1, False),
+            (CHAIN, 3, True),
+            (CHAIN, 4, False),
         ]
-        assert taught.lessons[0].draft_s >= 0.99 * WAIT_S
+        assert taught.lessons[0].draft_s == 0
+        [(policy, wait_s)] = taught.charges
+        assert policy == CHAIN
+        assert wait_s >= 0.99 * WAIT_S
         assert taught.lessons[1].draft_s == 0
 
 
@@ -274,7 +278,7 @@ class Alternating(TreeBandit):
 
 async def test_plain_rounds_tell_what_verifying_without_a_draft_takes() -> None:
     async with fleet_of(FakeVerifier(), FakeDrafter()) as fleet:
-        taught = Alternating((), bandit().pricing, 0.1)
+        taught = Alternating(())
         await run(generation(fleet, shape=None, taught=taught, draft_patience=UNHURRIED))
         plain_round_s = fleet.target("alphabet").plain_round.plain_round_s
         assert plain_round_s is not None

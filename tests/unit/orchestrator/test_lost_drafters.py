@@ -177,7 +177,7 @@ async def test_a_drafter_that_was_not_asked_for_some_rounds_is_sent_what_was_com
 
     drafter = FakeDrafter()
     async with fleet_of(FakeVerifier(), drafter) as fleet:
-        _, rounds = await run(generation(fleet, shape=None, taught=Plain((), bandit().pricing, 0.1)))
+        _, rounds = await run(generation(fleet, shape=None, taught=Plain(())))
         assert [round_.num_committed for round_ in rounds] == [3, 1, 1, 3, 3, 1]
         assert drafter.openings == [[0]]
 
@@ -201,7 +201,7 @@ async def test_a_failed_draft_teaches_nothing_about_its_shape() -> None:
     taught = bandit(chain(3))
     async with fleet_of(FakeVerifier(), FakeDrafter(always=InternalError("oops"))) as fleet:
         await run(generation(fleet, taught=taught))
-        assert {outcome.shape for outcome in taught.lessons} == {NO_DRAFT}
+        assert {outcome.verified.policy for outcome in taught.lessons} == {NO_DRAFT}
 
 
 async def test_a_drafter_that_has_nothing_to_say_does_not_keep_the_bandit_at_one_shape() -> None:
@@ -209,4 +209,4 @@ async def test_a_drafter_that_has_nothing_to_say_does_not_keep_the_bandit_at_one
     async with fleet_of(FakeVerifier(), FakeDrafter(always=draw())) as fleet:
         text, _ = await run(generation(fleet, shape=None, max_new_tokens=24, taught=taught))
         assert text == "bcdefghijklmnopqrstuvwxy"
-        assert {outcome.shape for outcome in taught.lessons} >= {NO_DRAFT, chain(2), chain(3)}
+        assert {outcome.verified.policy for outcome in taught.lessons} >= {NO_DRAFT, chain(2), chain(3)}

@@ -259,4 +259,4 @@ async def test_rounds_that_open_a_session_teach_the_bandit_nothing() -> None:
     async with fleet_of(verifier, FakeDrafter()) as fleet:
         _, rounds = await run(generation(fleet, max_new_tokens=20, taught=taught))
         assert len(rounds) == 5
-        assert [outcome.num_tokens for outcome in taught.lessons] == [4, 4, 4]  # not the first, not the third
+        assert [outcome.verified.num_tokens for outcome in taught.lessons] == [4, 4, 4]  # not the first, not the third

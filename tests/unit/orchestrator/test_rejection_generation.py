@@ -7,7 +7,7 @@ from draftpool.sampling import SamplingParams
 from draftpool.tree import NO_DRAFT, TreeShape, chain
 from draftpool.v1 import drafter_pb2, sampling_pb2, tree_pb2, verifier_pb2
 from draftpool.wire import tree_from_wire
-from orchestrator.bandit import BanditRegistry, measured_cost
+from orchestrator.bandit import BanditRegistry, LocalSums, Method, Situation
 from orchestrator.drafting import DraftSource
 from orchestrator.fleet import Fleet
 from orchestrator.generation import Generation, Limits
@@ -145,7 +145,7 @@ async def test_a_verifier_that_does_not_weigh_is_a_bug() -> None:
 
 
 def test_the_bandit_of_the_rule_has_no_best_first_trees() -> None:
-    registry = BanditRegistry(DEFAULT_ARMS, measured_cost, 0.1)
-    arms = registry.bandit("a", "rejection", 128, only_fixed=True).rewards
+    registry = BanditRegistry(DEFAULT_ARMS, LocalSums(), Method())
+    arms = registry.bandit(Situation("a", "d", "rejection"), 128, only_fixed=True).arms
     assert set(arms) == {arm for arm in DEFAULT_ARMS if isinstance(arm, TreeShape)}
-    assert set(registry.bandit("a", "sampled", 128).rewards) == set(DEFAULT_ARMS)
+    assert set(registry.bandit(Situation("a", "d", "sampled"), 128).arms) == set(DEFAULT_ARMS)

@@ -12,7 +12,7 @@ from draftpool.errors import BadParameter
 from draftpool.tree import DraftTree, chain
 from draftpool.tree_policy import TreePolicy
 from draftpool.vocabulary import Vocabulary
-from orchestrator.bandit import TreeBandit, measured_cost
+from orchestrator.bandit import TreeBandit
 from orchestrator.drafting import Draft
 from orchestrator.generation import FinishReason, Generation, Limits
 from orchestrator.verifying import Verdict
@@ -77,7 +77,7 @@ def generation(answer: bytes, limits: Limits, resumed: Sequence[int] = ()) -> Ge
         limits=limits,
         drafts=ScriptedDrafter(answer),  # type: ignore[arg-type]
         verifier=ScriptedVerifier(answer),  # type: ignore[arg-type]
-        bandit=TreeBandit((), measured_cost, 0.1),
+        bandit=TreeBandit(()),
         fixed_shape=chain(3),
         resumed_token_ids=resumed,
     )

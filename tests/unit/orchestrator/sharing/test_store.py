@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from orchestrator.bandit.sums import LocalSums
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.sharing.redis_sums import RedisSums
 from orchestrator.sharing.store import open_sums
-from orchestrator.sharing.sums import LocalSums
 from tests.unit.orchestrator.sharing.redis_server import RedisServer
 from tests.unit.orchestrator.sharing.replicas import stored_sums
 
@@ -34,8 +34,11 @@ async def test_a_redis_that_is_not_there_delays_neither_start_nor_end() -> None:
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     (tmp_path / "redis.py").write_text("raise ModuleNotFoundError(\"No module named 'redis'\", name='redis')\n")
-    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{os.getcwd()}", "DRAFTPOOL_ORCHESTRATOR_REDIS_URL": ""}
-    command = [sys.executable, "-m", "draftpool", "serve", "orchestrator", "--redis-url", "redis://h"]
+    environment = os.environ | {
+        "PYTHONPATH": f"{tmp_path}:{os.getcwd()}",
+        "DRAFTPOOL_ORCHESTRATOR_REDIS_URL": "redis://h",
+    }
+    command = [sys.executable, "-m", "draftpool", "serve", "orchestrator"]
     told = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
     assert told.returncode == 1
     assert told.stderr.splitlines()[-1].endswith("needs redis-py; pip install 'draftpool[orchestrator]'")

@@ -1,0 +1,236 @@
+"""Which tree to ask for next, learned from every round.
+
+Three things are kept apart. What an arm *brings* depends on target, drafter and sampling, and one round tells of many
+arms (`nesting`, `yields`). What a round *takes* depends on target, drafter and load (`timing`). What follows from both
+is a matter of taste (`rewards`, `policies`).
+
+Source: the bandit over tree shapes of "Mamba Drafters for Speculative Decoding", arXiv:2506.01206.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from draftpool.tree import NO_DRAFT
+from draftpool.tree_policy import TreePolicy
+from orchestrator.bandit.nesting import VerifiedTree, is_nested, nested_lessons
+from orchestrator.bandit.policies import Estimate, Policy, UcbTuned, choose, told
+from orchestrator.bandit.rewards import Pricing, measured_reward
+from orchestrator.bandit.sums import LocalSums, Sums
+from orchestrator.bandit.timing import RoundTimes, TimedRound, timing_amounts, waiting_amounts, with_borrowed
+from orchestrator.bandit.yields import Yield, arm_yields, arms_below, yield_amounts
+
+_MAX_LOAD_CLASS = 12
+_BORROWED_ROUNDS = 32.0
+"""A load class that is new starts as if it had seen so many rounds, with the proportions of its nearest neighbour's."""
+
+_MIN_PLAIN_ROUNDS = 2.0
+_UNMEASURED = 10.0
+"""All else is measured in plain rounds: while fewer are remembered, this error makes curiosity play them."""
+
+_KEEP_WHEN_CHANGED = 0.5
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What else decides which arm is best, besides the load.
+
+    Attributes:
+        drafter: the drafter's model.
+        sampling: the class of sampling; requests of one class share what they learn.
+    """
+
+    target: str
+    drafter: str
+    sampling: str
+
+
+@dataclass(frozen=True)
+class RoundOutcome:
+    """What a round brought and took.
+
+    Attributes:
+        num_sessions: open at the verifier.
+        pass_nodes: nodes a session in the pass, on average; None where it was alone there.
+    """
+
+    verified: VerifiedTree
+    round_s: float
+    draft_s: float
+    verify_s: float
+    num_sessions: int = 1
+    pass_nodes: float | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a bandit decides and how long it remembers.
+
+    Attributes:
+        yield_half_life: until what is known of acceptance has half its weight, in drafted rounds of one session: the
+            more sessions, the sooner they have passed. Infinite for ever.
+        timing_half_life: the same of times, in rounds of any kind.
+    """
+
+    policy: Policy = field(default_factory=lambda: UcbTuned(0.35))
+    pricing: Pricing = measured_reward
+    yield_half_life: float = 1000.0
+    timing_half_life: float = 300.0
+
+
+@dataclass(frozen=True)
+class ArmState:
+    """An arm as it stands under one load, for people to look at.
+
+    Attributes:
+        index: what the policy ranks it by.
+        round_s: what a round of it takes, in seconds.
+    """
+
+    estimate: Estimate
+    brought: Yield
+    round_s: float
+    index: float
+
+
+@dataclass(frozen=True)
+class LoadState:
+    """What is known under one load.
+
+    Attributes:
+        num_rounds: timed, faded.
+        plain_round_s: expected of a round without a draft, in seconds.
+        arms: best index first.
+    """
+
+    load_class: int
+    num_rounds: float
+    plain_round_s: float
+    arms: list[ArmState]
+
+
+class TreeBandit:
+    """The arms of one situation; all evidence is in the sums, which bandits share."""
+
+    def __init__(
+        self,
+        arms: Sequence[TreePolicy],
+        *,
+        situation: Situation | None = None,
+        sums: Sums | None = None,
+        method: Method | None = None,
+    ) -> None:
+        self._below = arms_below(arms)
+        self.arms = (NO_DRAFT, *self._below)
+        self.situation = situation or Situation("any", "any", "any")
+        self._sums = sums if sums is not None else LocalSums()
+        self._method = method or Method()
+        self._load_class = 1
+        self._under_way: Counter[TreePolicy] = Counter()
+        self._yield_key = "|".join(("yield", self.situation.target, self.situation.drafter, self.situation.sampling))
+
+    def choose(self) -> TreePolicy:
+        """The arm to play under the load that was last observed. It is under way until `release` is called.
+
+        Rounds under way will tell something too: many sessions that choose at a time must not all try the same odd arm.
+        """
+        estimates, _, _ = self._estimates(self._load_class)
+        arm = choose(self._method.policy, [told(known, self._num_under_way(known.arm)) for known in estimates])
+        self._under_way[arm] += 1
+        return arm
+
+    def release(self, arm: TreePolicy) -> None:
+        """A round whose arm was chosen here is over, whatever came of it."""
+        self._under_way[arm] -= 1
+
+    def observe(self, outcome: RoundOutcome) -> None:
+        """Learn from a round, whoever chose its tree."""
+        self._load_class = load_class(outcome.num_sessions)
+        num_sessions = max(1, outcome.num_sessions)
+        if outcome.verified.policy.depth > 0:  # a plain round tells nothing of trees, and makes nothing forgotten
+            lessons = nested_lessons(outcome.verified, self.arms)
+            keep = 0.5 ** (1 / (self._method.yield_half_life * num_sessions))
+            self._sums.add(self._yield_key, yield_amounts(lessons, self._below), keep=keep)
+        timed, timing_key = _timed(outcome), self._timing_key(self._load_class)
+        times = RoundTimes(self._sums.view(timing_key))
+        round_s, has_changed = times.believed(timed)
+        keep = _KEEP_WHEN_CHANGED if has_changed else 0.5 ** (1 / (self._method.timing_half_life * num_sessions))
+        amounts = timing_amounts(timed, round_s, times.if_all_did_s(timed, round_s))
+        self._sums.add(timing_key, amounts, keep=keep)
+
+    def charge(self, policy: TreePolicy, wait_s: float, num_sessions: int) -> None:
+        """A round waited in vain for such a draft, and went on without."""
+        key = self._timing_key(load_class(num_sessions))
+        self._sums.add(key, waiting_amounts(policy, wait_s, num_sessions))
+
+    @property
+    def load_class(self) -> int:
+        """That of the round that was last observed."""
+        return self._load_class
+
+    @property
+    def known_loads(self) -> list[int]:
+        """The classes that rounds have been timed under."""
+        return [known for known in range(_MAX_LOAD_CLASS + 1) if self._sums.view(self._timing_key(known))]
+
+    def state(self, of_load_class: int) -> LoadState:
+        """Everything as it stands under a load."""
+        estimates, yields, times = self._estimates(of_load_class)
+        indices = self._method.policy(estimates)
+        arms = [
+            ArmState(known, brought, times.arm_seconds(known.arm, brought.num_nodes, brought.depth)[0], index)
+            for known, brought, index in zip(estimates, yields, indices, strict=True)
+        ]
+        return LoadState(
+            of_load_class, times.num_rounds, times.plain_s, sorted(arms, key=lambda arm: arm.index, reverse=True)
+        )
+
+    def _estimates(self, of_load_class: int) -> tuple[list[Estimate], list[Yield], RoundTimes]:
+        sums, times = self._sums.view(self._yield_key), self._times(of_load_class)
+        yields = list(arm_yields(self._below, sums).values())
+        rewards = [self._method.pricing(brought, times) for brought in yields]
+        estimates = [
+            Estimate(arm, reward.value, reward.std_error, brought.num_rounds)
+            for arm, reward, brought in zip(self.arms, rewards, yields, strict=True)
+        ]
+        if times.num_plain_rounds < _MIN_PLAIN_ROUNDS:
+            estimates[0] = estimates[0]._replace(std_error=_UNMEASURED)
+        return estimates, yields, times
+
+    def _num_under_way(self, arm: TreePolicy) -> int:
+        """Rounds that will tell of an arm."""
+        return sum(number for other, number in self._under_way.items() if number and is_nested(arm, other))
+
+    def _times(self, of_load_class: int) -> RoundTimes:
+        own = self._sums.view(self._timing_key(of_load_class))
+        if own.get("rounds", 0.0) >= _BORROWED_ROUNDS:
+            return RoundTimes(own)
+        for neighbour in sorted(range(_MAX_LOAD_CLASS + 1), key=lambda other: abs(other - of_load_class))[1:]:
+            lent = self._sums.view(self._timing_key(neighbour))
+            if lent.get("rounds", 0.0) > 0:
+                return RoundTimes(with_borrowed(own, lent, _BORROWED_ROUNDS))
+        return RoundTimes(own)
+
+    def _timing_key(self, of_load_class: int) -> str:
+        return "|".join(("timing", self.situation.target, self.situation.drafter, str(of_load_class)))
+
+
+def load_class(num_sessions: int) -> int:
+    """Loads of one class are taken for alike: 1 session, 2 or 3, 4 to 7, and so on."""
+    return min(_MAX_LOAD_CLASS, max(1, num_sessions).bit_length())
+
+
+def _timed(outcome: RoundOutcome) -> TimedRound:
+    verified = outcome.verified
+    return TimedRound(
+        policy=verified.policy,
+        num_nodes=verified.tree.num_nodes,
+        pass_nodes=verified.tree.num_nodes if outcome.pass_nodes is None else outcome.pass_nodes,
+        depth=verified.tree.depth,
+        round_s=outcome.round_s,
+        draft_s=outcome.draft_s,
+        verify_s=outcome.verify_s,
+        num_sessions=outcome.num_sessions,
+    )

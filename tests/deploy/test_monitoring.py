@@ -1,0 +1,84 @@
+"""Alerts and dashboard: right in their language, about metrics that there are, and each with a word on what to do."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.deploy.chart import CHART, Manifests
+
+ROOT = Path(__file__).parents[2]
+ALERTS = CHART / "files" / "alerts.yaml"
+SERVICES = ("draftpool", "drafter_service", "verifier_service", "orchestrator")
+
+PROMTOOL = shutil.which("promtool")
+needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
+
+_DEFINITION = re.compile(r'\b(Counter|Gauge|Histogram)\(\s*"(draftpool_\w+)"')
+_MENTION = re.compile(r"\bdraftpool_\w+")
+
+
+def _series_of_the_code() -> set[str]:
+    """Names as Prometheus stores them."""
+    names = set()
+    for service in SERVICES:
+        for path in (ROOT / service).rglob("*.py"):
+            for kind, name in _DEFINITION.findall(path.read_text()):
+                names |= {f"{name}{part}" for part in ("_bucket", "_sum", "_count")} if kind == "Histogram" else {name}
+    return names
+
+
+def _rules() -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+
+
+@needs_promtool
+def test_promtool_takes_the_rules_as_they_are_rendered(production: Manifests, tmp_path: Path) -> None:
+    (rule_object,) = production.of_kind("PrometheusRule")
+    rendered = tmp_path / "rules.yaml"
+    rendered.write_text(yaml.safe_dump(rule_object["spec"]))
+    subprocess.run([str(PROMTOOL), "check", "rules", "--lint-fatal", str(rendered)], check=True)
+
+
+@needs_promtool
+def test_alerts_fire_when_they_should_and_not_otherwise() -> None:
+    tests = Path(__file__).parent / "alerts_test.yaml"
+    subprocess.run([str(PROMTOOL), "test", "rules", str(tests)], check=True)
+
+
+def test_every_alert_has_a_case_in_which_it_fires() -> None:
+    cases = yaml.safe_load((Path(__file__).parent / "alerts_test.yaml").read_text())
+    fired = {check["alertname"] for case in cases["tests"] for check in case["alert_rule_test"] if check["exp_alerts"]}
+    assert fired == {rule["alert"] for rule in _rules()}
+
+
+def test_the_rules_are_installed_as_they_are_tested(production: Manifests) -> None:
+    (rule_object,) = production.of_kind("PrometheusRule")
+    assert rule_object["spec"] == yaml.safe_load(ALERTS.read_text())
+
+
+def test_alerts_are_about_metrics_that_there_are() -> None:
+    mentioned = {name for rule in _rules() for name in _MENTION.findall(rule["expr"])}
+    assert len(mentioned) > 5
+    assert mentioned <= _series_of_the_code()
+
+
+def test_the_dashboard_is_about_metrics_that_there_are(production: Manifests) -> None:
+    (config_map,) = (found for found in production.of_kind("ConfigMap") if "dashboard" in found["metadata"]["name"])
+    dashboard = json.loads(config_map["data"]["draftpool.json"])
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    mentioned = {name for expression in asked for name in _MENTION.findall(expression)}
+    assert len(mentioned) > 5
+    assert mentioned <= _series_of_the_code()
+
+
+def test_the_runbook_has_a_word_on_every_alert() -> None:
+    runbook = (ROOT / "docs" / "kubernetes.md").read_text()
+    assert [rule["alert"] for rule in _rules() if f"`{rule['alert']}`" not in runbook] == []

@@ -1,0 +1,58 @@
+"""Objects whose schemas do not come with Kubernetes.
+
+For the Prometheus Operator and KEDA, models made from their own CRDs check them. They leave out what they do not
+know, so an object is right where it comes back unchanged. No such package has the Gateway API: its one object is
+compared with what the specification says a GRPCRoute has.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from cloudcoil.models.keda.v1alpha1 import ScaledObject
+from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule
+from pydantic import BaseModel, ValidationError
+
+from tests.deploy.chart import Manifests, Object, render, values_of
+
+MODELS: dict[str, Any] = {"PodMonitor": PodMonitor, "PrometheusRule": PrometheusRule, "ScaledObject": ScaledObject}
+
+
+def understood(model: type[BaseModel], found: Object) -> Object:
+    """What the model keeps of an object."""
+    return json.loads(model.model_validate(found).model_dump_json(by_alias=True, exclude_unset=True))
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_projects_own_schema_takes_it(production: Manifests, kind: str) -> None:
+    objects = production.of_kind(kind)
+    assert len(objects) == 1
+    assert [understood(MODELS[kind], found) for found in objects] == objects
+
+
+def test_a_wrong_object_would_be_noticed(production: Manifests) -> None:
+    (monitor,) = production.of_kind("PodMonitor")
+    endpoint = monitor["spec"]["podMetricsEndpoints"][0]
+    misspelt = {**monitor, "spec": {**monitor["spec"], "podMetricsEndpoints": [{**endpoint, "intervall": "1s"}]}}
+    assert understood(PodMonitor, misspelt) != misspelt
+    with pytest.raises(ValidationError):
+        PodMonitor.model_validate({**monitor, "spec": {"podMetricsEndpoints": "none"}})
+
+
+def test_a_grpc_route_is_as_the_gateway_api_says() -> None:
+    values = """
+        orchestrator:
+          grpcRoute:
+            enabled: true
+            parentRefs: [{name: public, namespace: gateway, sectionName: grpc}]
+            hostnames: [draftpool.example.com]
+    """
+    (route,) = render(values_of(values)).of_kind("GRPCRoute")
+    assert route["apiVersion"] == "gateway.networking.k8s.io/v1"
+    assert route["spec"] == {
+        "parentRefs": [{"name": "public", "namespace": "gateway", "sectionName": "grpc"}],
+        "hostnames": ["draftpool.example.com"],
+        "rules": [{"backendRefs": [{"name": "demo-draftpool-orchestrator", "port": 50050}]}],
+    }

@@ -1,0 +1,225 @@
+"""The bandit as a whole, in planted worlds."""
+
+import random
+from dataclasses import dataclass
+
+import pytest
+
+from draftpool.tree import NO_DRAFT, ROOT, DraftTree, TreeShape, chain
+from draftpool.tree_policy import TreePolicy
+from orchestrator.bandit import LocalSums, Method, RoundOutcome, Situation, TreeBandit, VerifiedTree
+from orchestrator.bandit.nesting import nested_lessons
+from orchestrator.bandit.policies import Fixed, UcbTuned
+from orchestrator.bandit.tree_bandit import load_class
+
+ARMS = (chain(2), chain(4), TreeShape((3, 2, 2, 1, 1)))
+
+
+@dataclass
+class World:
+    """Chains are right at every level with some probability, and wider trees more often."""
+
+    likely: float
+    node_s: float = 0.0002
+    num_sessions: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self._rng = random.Random(self.seed)
+
+    def round(self, arm: TreePolicy) -> RoundOutcome:
+        assert isinstance(arm, TreeShape)
+        tree = drawn(arm)
+        accepted: list[int] = []
+        num_children = [0] * (tree.num_nodes + 1)
+        chances = {ROOT: self._rng.random()}
+        for node, parent in enumerate(tree.parents):
+            rank = num_children[parent]
+            num_children[parent] += 1
+            is_next = parent == (accepted[-1] if accepted else ROOT)
+            if is_next and chances[parent] < 1 - (1 - self.likely) ** (rank + 1):
+                accepted.append(node)
+                chances[node] = self._rng.random()
+        round_s = (0.01 + self.node_s * arm.num_nodes + 0.0005 * arm.depth) * self._rng.uniform(0.8, 1.2)
+        verified = VerifiedTree(arm, tree, accepted, len(accepted) + 1)
+        return RoundOutcome(verified, round_s, 0.0005 * arm.depth, 0.01, self.num_sessions)
+
+    def run(self, bandit: TreeBandit, num_rounds: int) -> list[TreePolicy]:
+        choices = []
+        for _ in range(num_rounds):
+            choices.append(bandit.choose())
+            bandit.release(choices[-1])
+            bandit.observe(self.round(choices[-1]))
+        return choices
+
+
+def drawn(shape: TreeShape) -> DraftTree:
+    parents: list[int] = []
+    level = [ROOT]
+    for num_children in shape.branching:
+        begin = len(parents)
+        parents += [node for node in level for _ in range(num_children)]
+        level = list(range(begin, len(parents)))
+    return DraftTree(tuple(range(len(parents))), tuple(parents))
+
+
+EASY = World(likely=0.9)
+"""The chain of 4 is best."""
+HOPELESS = World(likely=0.02, node_s=0.001)
+WIDE = World(likely=0.55, node_s=0.00002)
+"""The tree is best."""
+
+
+@pytest.mark.parametrize(("world", "best"), [(EASY, chain(4)), (HOPELESS, NO_DRAFT), (WIDE, ARMS[-1])])
+def test_the_best_arm_is_found_and_played(world: World, best: TreePolicy) -> None:
+    choices = world.run(TreeBandit(ARMS), 400)
+    assert choices[100:].count(best) > 0.85 * 300
+
+
+def test_a_shifted_world_is_learned_again() -> None:
+    bandit = TreeBandit(ARMS, method=Method(yield_half_life=100, timing_half_life=100))
+    assert EASY.run(bandit, 1000)[-200:].count(chain(4)) > 150
+    assert HOPELESS.run(bandit, 1000)[-200:].count(NO_DRAFT) > 150
+    assert EASY.run(bandit, 1000)[-200:].count(chain(4)) > 150
+
+
+def test_stalled_rounds_do_not_bury_the_best_arm() -> None:
+    bandit = TreeBandit(ARMS)
+    EASY.run(bandit, 200)
+    stalled = EASY.round(chain(4))
+    for _ in range(2):
+        bandit.observe(RoundOutcome(stalled.verified, 60.0, 30.0, 30.0, 1))
+    assert EASY.run(bandit, 100)[20:].count(chain(4)) > 60
+
+
+def test_one_round_of_the_largest_tree_tells_of_every_arm_nested_in_it() -> None:
+    bandit = TreeBandit(ARMS)
+    bandit.observe(EASY.round(ARMS[-1]))
+    assert [state.estimate.num_rounds for state in bandit.state(1).arms] == [1] * 4
+
+
+def test_a_policy_that_is_no_arm_teaches_what_is_nested_in_it_and_what_rounds_take() -> None:
+    bandit = TreeBandit((chain(2),))
+    for _ in range(20):
+        bandit.observe(EASY.round(chain(9)))
+    (state,) = (state for state in bandit.state(1).arms if state.estimate.arm == chain(2))
+    assert state.estimate.num_rounds == pytest.approx(20, rel=0.01)
+    assert state.brought.num_tokens > 2.4
+
+
+def test_acceptance_is_learned_for_all_loads_and_times_for_each() -> None:
+    """Under load nodes are dear; the load is what the verifier reported last."""
+    bandit, busy = TreeBandit(ARMS), World(likely=0.9, node_s=0.02, num_sessions=32)
+    EASY.run(bandit, 200)
+    busy.run(bandit, 100)
+    assert busy.run(bandit, 100).count(NO_DRAFT) > 80
+    EASY.run(bandit, 1)
+    assert EASY.run(bandit, 50).count(chain(4)) > 40
+
+
+def test_a_load_that_is_new_starts_from_its_nearest_neighbours_times() -> None:
+    """What is known of heavy loads: nodes are dear; of light ones: they are cheap."""
+    bandit, busy = TreeBandit(ARMS), World(likely=0.9, node_s=0.02, num_sessions=16)
+    for arm in [NO_DRAFT, *ARMS] * 100:
+        bandit.observe(busy.round(arm))
+        bandit.observe(EASY.round(arm))
+    assert _best_known(bandit, 32) == NO_DRAFT
+    assert _best_known(bandit, 2) == chain(4)
+
+
+def _best_known(bandit: TreeBandit, num_sessions: int) -> TreePolicy:
+    return max(bandit.state(load_class(num_sessions)).arms, key=lambda state: state.estimate.reward).estimate.arm
+
+
+def test_plain_rounds_are_played_until_they_are_measured_and_again_when_they_are_forgotten() -> None:
+    choices = EASY.run(TreeBandit(ARMS, method=Method(timing_half_life=50)), 300)
+    assert choices[:2] == [NO_DRAFT] * 2
+    assert 3 < choices[10:].count(NO_DRAFT) < 20
+
+
+def test_a_fixed_arm_is_played_from_the_first_round() -> None:
+    assert set(EASY.run(TreeBandit(ARMS, method=Method(policy=Fixed(chain(2)))), 20)) == {chain(2)}
+
+
+def test_bandits_over_the_same_sums_know_the_same() -> None:
+    sums, situation = LocalSums(), Situation("target", "drafter", "greedy")
+    first, second = (TreeBandit(ARMS, situation=situation, sums=sums) for _ in range(2))
+    EASY.run(first, 100)
+    assert second.state(1).arms == first.state(1).arms
+    other = TreeBandit(ARMS, situation=Situation("target", "drafter", "sampled"), sums=sums)
+    assert {state.estimate.num_rounds for state in other.state(1).arms} == {0}
+
+
+def test_loads_are_alike_within_a_factor_of_two() -> None:
+    assert [load_class(sessions) for sessions in (0, 1, 2, 3, 4, 7, 8, 10**6)] == [1, 1, 2, 2, 3, 3, 4, 12]
+
+
+def test_what_is_not_curious_never_tries_a_hopeless_arm_twice() -> None:
+    bandit = TreeBandit((chain(2),), method=Method(policy=UcbTuned(0)))
+    assert HOPELESS.run(bandit, 100)[-50:].count(NO_DRAFT) == 50
+
+
+def test_waiting_in_vain_is_charged_to_what_was_asked_for() -> None:
+    bandit, dear = TreeBandit(ARMS), max(ARMS, key=lambda arm: arm.num_nodes)
+    EASY.run(bandit, 200)
+    before = round_seconds(bandit)
+    for _ in range(50):
+        bandit.charge(dear, 5.0, num_sessions=1)
+    after = round_seconds(bandit)
+    assert after[dear] > 2 * before[dear]
+    assert all(after[arm] == before[arm] for arm in before if arm != dear)
+    assert bandit.choose() != dear
+
+
+def round_seconds(bandit: TreeBandit) -> dict[TreePolicy, float]:
+    return {arm.estimate.arm: arm.round_s for arm in bandit.state(bandit.load_class).arms}
+
+
+def test_the_rest_of_a_late_tree_says_nothing_about_whole_ones() -> None:
+    verified = VerifiedTree(ARMS[-1], DraftTree((1,), (ROOT,)), (0,), 2, is_rest=True)
+    assert nested_lessons(verified, ARMS) == []
+
+
+def test_sessions_that_choose_at_a_time_do_not_all_try_what_one_is_curious_about() -> None:
+    bandit = TreeBandit(ARMS, method=Method(policy=UcbTuned(3.0)))
+    EASY.run(bandit, 30)
+    together = [bandit.choose() for _ in range(64)]
+    assert len(set(together)) > 1
+    for arm in together:
+        bandit.release(arm)
+    assert bandit.choose() == together[0]
+
+
+def test_plain_rounds_make_nothing_forgotten_of_trees() -> None:
+    bandit = TreeBandit(ARMS)
+    EASY.run(bandit, 200)
+    before = rounds_that_told(bandit)
+    for _ in range(5000):
+        bandit.observe(EASY.round(NO_DRAFT))
+    assert rounds_that_told(bandit) == before
+
+
+def rounds_that_told(bandit: TreeBandit) -> dict[TreePolicy, float]:
+    return {
+        arm.brought.arm: arm.brought.num_rounds for arm in bandit.state(bandit.load_class).arms if arm.brought.depth
+    }
+
+
+@pytest.mark.parametrize(("node_s", "pays"), [(0.0001, True), (0.001, False)])
+def test_what_pays_for_one_session_and_slows_the_others_down_is_not_chosen(node_s: float, pays: bool) -> None:
+    """Passes of 32 sessions, each node as dear as a token: drafting alone is nearly free, drafting together is not."""
+    bandit, rng, num_sessions = TreeBandit((chain(2),)), random.Random(0), 32
+    late = []
+    for turn in range(60):
+        arms = [bandit.choose() for _ in range(num_sessions)]
+        late += arms if turn >= 40 else []
+        pass_nodes = sum(arm.num_nodes for arm in arms) / num_sessions
+        pass_s = 0.01 + num_sessions * (0.001 + node_s * pass_nodes)
+        for arm in arms:
+            bandit.release(arm)
+            tree = drawn(arm)
+            accepted = tuple(range(tree.num_nodes))[: rng.choice((0, 1, 2))]
+            verified = VerifiedTree(arm, tree, accepted, len(accepted) + 1)
+            bandit.observe(RoundOutcome(verified, pass_s, 0.0, pass_s, num_sessions, pass_nodes))
+    assert (late.count(chain(2)) > 0.9 * len(late)) == pays
+    assert (late.count(NO_DRAFT) > 0.9 * len(late)) != pays
