@@ -133,7 +133,7 @@ class OrchestratorSettings(BaseSettings):
         description="What the bandit maximises: measured time a token, or the formula of arXiv:2506.01206.",
     )
     exploration: float = Field(
-        0.5,
+        0.35,
         ge=0,
         description="Weight of the policy's curiosity: of standard errors, or with ucb1 of the reward's unit.",
     )
