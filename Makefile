@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PROTOS := $(wildcard proto/draftpool/v1/*.proto)
+PROTOS := $(wildcard proto/draftpool/*/*.proto)
 
 .PHONY: install demo test bench proto chart style quality clean
 
@@ -22,7 +22,7 @@ test: install ## everything that CI runs as tests
 bench: install ## the README's table; DATA is a JSON-lines file of GSM8K problems, without it the demo's few prompts
 	$(BIN)/python -m benchmarks.single_stream $(if $(DATA),--prompts $(DATA),)
 
-proto: install ## regenerate the stubs in draftpool/v1
+proto: install ## regenerate the stubs in draftpool/v1 and draftpool/keda
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
 
 chart: install ## write the services' settings into the schema of the Helm chart's values

@@ -19,6 +19,15 @@ DRAFT_SECONDS = Histogram(
 QUEUE_SECONDS = Histogram(
     "draftpool_drafter_queue_seconds", "From a request's arrival to taking it up.", buckets=SHORT_SECONDS
 )
+BUSY_SHARE = Gauge(
+    "draftpool_drafter_busy_share",
+    "Share of the last ten seconds or so in which the model computed, 0 to 1. To scale on: the pool's mean, or its sum "
+    "over a target share.",
+)
+RECENT_QUEUE_SECONDS = Gauge(
+    "draftpool_drafter_recent_queue_seconds",
+    "Mean wait of the requests of the last ten seconds or so until they were taken up. To scale on: the pool's mean.",
+)
 
 
 def watch_pool(pool: StatePool) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import torch
 
 from drafter_service import metrics
-from drafter_service.engine import DrafterEngine, DraftJob
+from drafter_service.engine import DrafterEngine, DraftJob, DraftResult
 from drafter_service.mamba.recurrent_model import RecurrentModel
 from drafter_service.mamba.weights import load_mamba
 from drafter_service.settings import DrafterSettings
@@ -15,6 +17,9 @@ from drafter_service.vocabulary.tokenizer_file import read_tokenizer
 from drafter_service.vocabulary.vocabularies import BridgeRegistry, drafter_vocabulary
 from draftpool.engine_thread import EngineThread
 from draftpool.errors import ModelNotServable
+from draftpool.recent import RecentMean
+from draftpool.v1 import load_pb2
+from draftpool.wire import load_to_wire
 
 
 class DrafterReplica:
@@ -46,10 +51,28 @@ class DrafterReplica:
             max_tree_nodes=settings.max_tree_nodes,
             prefill_chunk_tokens=settings.prefill_chunk_tokens,
         )
-        metrics.watch_pool(self.pool)
         self.thread: EngineThread[DraftJob] = EngineThread(
             self.engine.turn, name="drafter-engine", max_waiting=settings.max_waiting
         )
+        self.queue = RecentMean()
+        metrics.watch_pool(self.pool)
+        metrics.BUSY_SHARE.set_function(lambda: self.thread.busy.at(time.monotonic()))
+        metrics.RECENT_QUEUE_SECONDS.set_function(lambda: self.queue.at(time.monotonic()))
+
+    def load(self) -> load_pb2.ReplicaLoad:
+        """How busy it is now."""
+        now_s = time.monotonic()
+        return load_to_wire(
+            num_sessions=self.pool.num_sessions,
+            max_sessions=self.pool.max_sessions,
+            num_waiting=self.thread.num_waiting,
+            busy_share=self.thread.busy.at(now_s),
+            queue_s=self.queue.at(now_s),
+        )
+
+    def count_draft(self, draft: DraftResult) -> None:
+        metrics.count_draft(draft)
+        self.queue.observe(draft.queue_us / 1e6, time.monotonic())
 
     def close(self) -> None:
         self.thread.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from drafter_service import metrics
 from drafter_service.engine import DraftJob, DraftResult
 from drafter_service.replica import DrafterReplica
 from drafter_service.session import Session
@@ -13,7 +12,7 @@ from drafter_service.vocabulary.bridge import VocabularyBridge
 from draftpool import wire
 from draftpool.errors import BrokenProtocol
 from draftpool.tree import NO_DRAFT
-from draftpool.v1 import drafter_pb2, drafter_pb2_grpc, load_pb2
+from draftpool.v1 import drafter_pb2, drafter_pb2_grpc
 
 
 class DrafterServicer(drafter_pb2_grpc.DrafterServicer):
@@ -46,15 +45,17 @@ class DrafterServicer(drafter_pb2_grpc.DrafterServicer):
         )
 
     async def Describe(
-        self, _request: drafter_pb2.DescribeDrafterRequest, _context: object
+        self, request: drafter_pb2.DescribeDrafterRequest, _context: object
     ) -> drafter_pb2.DescribeDrafterReply:
         replica = self._replica
+        if request.load_only:
+            return drafter_pb2.DescribeDrafterReply(load=replica.load())
         return drafter_pb2.DescribeDrafterReply(
             model=replica.settings.display_name,
             num_parameters=replica.model.num_parameters,
             max_tree_nodes=replica.settings.max_tree_nodes,
             session_state_bytes=replica.model.slot_bytes,
-            load=self._load(),
+            load=replica.load(),
         )
 
     def _session(self, request: drafter_pb2.DraftRequest, session: Session | None) -> Session:
@@ -77,7 +78,7 @@ class DrafterServicer(drafter_pb2_grpc.DrafterServicer):
         job = DraftJob(session, list(request.committed_token_ids), policy)
         await self._replica.thread.submit(job)
         draft = job.future.result()
-        metrics.count_draft(draft)
+        self._replica.count_draft(draft)
         return self._reply(draft)
 
     def _close(self, session: Session) -> None:
@@ -90,14 +91,6 @@ class DrafterServicer(drafter_pb2_grpc.DrafterServicer):
         return drafter_pb2.DraftReply(
             tree=wire.tree_to_wire(draft.tree),
             timings=drafter_pb2.DraftTimings(queue_us=draft.queue_us, draft_us=draft.draft_us),
-            load=self._load(),
+            load=self._replica.load(),
             draft_probs=wire.rows_to_wire(draft.supports) if draft.supports else None,
-        )
-
-    def _load(self) -> load_pb2.ReplicaLoad:
-        replica = self._replica
-        return wire.load_to_wire(
-            num_sessions=replica.pool.num_sessions,
-            max_sessions=replica.pool.max_sessions,
-            num_waiting=replica.thread.num_waiting,
         )

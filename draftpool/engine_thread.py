@@ -10,12 +10,14 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Generic, TypeVar
 
 from draftpool.errors import ContextLost, Draining, NoCapacity
+from draftpool.recent import RecentShare
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +66,9 @@ class EngineThread(Generic[JobT]):
     or a moment later.
     An exception out of `turn` fails every job of that turn and nothing else. A job that was alone gets the exception;
     of several, nobody knows whose fault it was, and each is told to come again with its whole context.
+
+    Attributes:
+        busy: in which share of the time turns computed, by `time.monotonic`.
     """
 
     def __init__(self, turn: Callable[[Sequence[JobT]], bool], *, name: str, max_waiting: int) -> None:
@@ -72,6 +77,7 @@ class EngineThread(Generic[JobT]):
         self._inbox: queue.SimpleQueue[JobT | _Call | None] = queue.SimpleQueue()
         self._num_waiting = 0
         self._is_closed = False
+        self.busy = RecentShare()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -119,6 +125,7 @@ class EngineThread(Generic[JobT]):
         patience_s: float | None = None
         while self._collect(jobs, patience_s):
             has_computed = True
+            begun_s = time.monotonic()
             try:
                 has_computed = self._turn(jobs)
             except Exception as error:
@@ -126,10 +133,16 @@ class EngineThread(Generic[JobT]):
                 shared = ContextLost("the batch that this request was in failed; open the session again")
                 for job in jobs:
                     job.fail(error if len(jobs) == 1 else shared)
+            self._count_turn(begun_s, has_computed=has_computed)
             jobs = [job for job in jobs if job.is_open]
             patience_s = None if not jobs else 0 if has_computed else _IDLE_TURN_S
         for job in jobs:
             job.fail(Draining("the engine has been stopped"))
+
+    def _count_turn(self, begun_s: float, *, has_computed: bool) -> None:
+        """A turn in which all jobs waited for something else is no work."""
+        if has_computed:
+            self.busy.add(begun_s, time.monotonic())
 
     def _collect(self, jobs: list[JobT], patience_s: float | None) -> bool:
         """Add what has arrived to `jobs`. False once closed.

@@ -101,6 +101,7 @@ class Usage:
         num_draft_sessions, num_verify_sessions: opened with drafters and verifiers; more than one where a replica was
             lost.
         reader_us: waiting for the client to read.
+        cold_start_us: waiting for the target to start, which had no replica.
     """
 
     num_prompt_tokens: int
@@ -119,6 +120,7 @@ class Usage:
     num_draft_sessions: int = 0
     num_verify_sessions: int = 0
     reader_us: int = 0
+    cold_start_us: int = 0
 
     @property
     def tokens_per_pass(self) -> float:
@@ -128,7 +130,8 @@ class Usage:
     @property
     def tokens_per_second(self) -> float:
         """New tokens over the time from admission to the end, the prompt's computation included."""
-        return self.num_new_tokens / max(1e-6, (self.total_us - self.queue_us) / 1e6)
+        waited_us = self.queue_us + self.cold_start_us
+        return self.num_new_tokens / max(1e-6, (self.total_us - waited_us) / 1e6)
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,7 @@ class Model:
     Attributes:
         has_drafter: whether a drafter serves it now.
         shared_vocabulary: the share of its tokens that the drafter can propose, 0 to 1.
+        is_cold: it has no replica, and starts with the first request; of one never seen, only the name is known.
     """
 
     name: str
@@ -195,6 +199,7 @@ class Model:
     max_context_tokens: int
     has_drafter: bool
     shared_vocabulary: float
+    is_cold: bool = False
 
 
 def events_from_wire(reply: generation_pb2.GenerateReply) -> Iterator[Event]:
@@ -231,6 +236,7 @@ def model_from_wire(info: generation_pb2.ModelInfo) -> Model:
         max_context_tokens=info.max_context_tokens,
         has_drafter=info.has_drafter,
         shared_vocabulary=info.shared_vocabulary,
+        is_cold=info.is_cold,
     )
 
 

@@ -11,6 +11,7 @@ from draftpool.tree_policy import BestFirst, TreePolicy
 from draftpool.v1 import load_pb2, sampling_pb2, tree_pb2, vocabulary_pb2
 from draftpool.vocabulary import Vocabulary
 
+_MAX_UINT32 = 2**32 - 1
 _MAX_NODES = 4096
 _MAX_DEPTH = 256
 """No service takes trees near these; a message beyond them is refused before it costs anything."""
@@ -170,5 +171,20 @@ def vocabulary_to_wire(vocabulary: Vocabulary) -> vocabulary_pb2.Vocabulary:
     )
 
 
-def load_to_wire(*, num_sessions: int, max_sessions: int, num_waiting: int) -> load_pb2.ReplicaLoad:
-    return load_pb2.ReplicaLoad(num_sessions=num_sessions, max_sessions=max_sessions, num_waiting=num_waiting)
+def load_to_wire(
+    *,
+    num_sessions: int,
+    max_sessions: int,
+    num_waiting: int,
+    busy_share: float,
+    queue_s: float,
+    budget_share: float = 0.0,
+) -> load_pb2.ReplicaLoad:
+    return load_pb2.ReplicaLoad(
+        num_sessions=num_sessions,
+        max_sessions=max_sessions,
+        num_waiting=num_waiting,
+        busy_share=busy_share,
+        queue_us=min(int(1e6 * queue_s), _MAX_UINT32),
+        budget_share=budget_share,
+    )

@@ -1,4 +1,4 @@
-"""Where a pool's replicas are: a seam, and the two simple ways to know.
+"""Where a pool's replicas are: a seam, and the two simple ways to know. The third is Kubernetes' own.
 
 A pool has any number of sources, each of which tells a set of addresses and tells it again when it changes.
 What is at an address, and whether it works, is found out elsewhere.
@@ -19,7 +19,10 @@ from draftpool.errors import BadParameter
 log = logging.getLogger(__name__)
 
 _DNS = "dns:///"
+_KUBERNETES = "kubernetes:///"
 _ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.%\w]+\]|[^\s\[\]:/,]+):(?P<port>[0-9]{1,5})")
+_LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
+_SERVICE = re.compile(rf"(?:(?P<namespace>{_LABEL})/)?(?P<service>{_LABEL}):(?P<port>{_LABEL})")
 _MAX_PORT = 65535
 
 
@@ -77,27 +80,54 @@ class DnsName:
     async def _resolve(self) -> frozenset[str]:
         """Raises OSError. Runs in a thread, without a time limit: one would leave the thread behind, asking."""
         infos = await asyncio.get_running_loop().getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
-        return frozenset(_join(str(sockaddr[0]), self.port) for *_, sockaddr in infos)
+        return frozenset(join_address(str(sockaddr[0]), self.port) for *_, sockaddr in infos)
 
 
 def sources_of(entries: Sequence[str], *, dns_refresh_s: float) -> list[Discovery]:
-    """The sources behind a setting's entries: `host:port`, or `dns:///host:port` for all addresses of a name.
+    """The sources behind a setting's entries.
+
+    Args:
+        entries: `host:port`; `dns:///host:port` for all addresses of a name; `kubernetes:///service:port` or
+            `kubernetes:///namespace/service:port` for the pods of a Service, the port by its number at the pods or by
+            its name in the Service.
 
     Raises:
-        BadParameter: an entry is neither.
+        BadParameter: an entry is none of these, or the client that it takes is not installed.
     """
     names = [DnsName(*_split(entry), dns_refresh_s) for entry in entries if entry.startswith(_DNS)]
-    addresses = frozenset(_join(*_split(entry)) for entry in entries if not entry.startswith(_DNS))
-    return [*([StaticAddresses(addresses)] if addresses else []), *names]
+    services = [_service(entry) for entry in entries if entry.startswith(_KUBERNETES)]
+    addresses = frozenset(
+        join_address(*_split(entry)) for entry in entries if not entry.startswith((_DNS, _KUBERNETES))
+    )
+    return [*([StaticAddresses(addresses)] if addresses else []), *names, *services]
+
+
+def join_address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _split(entry: str) -> tuple[str, int]:
     """Host, without the brackets of IPv6, and port. Raises BadParameter."""
     match = _ADDRESS.fullmatch(entry.removeprefix(_DNS))
     if match is None or not 0 < int(match["port"]) <= _MAX_PORT:
-        raise BadParameter(f"an address is host:port, [IPv6]:port or {_DNS}host:port, not {entry!r}")
+        raise _no_address(entry)
     return match["host"].strip("[]"), int(match["port"])
 
 
-def _join(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _service(entry: str) -> Discovery:
+    """Raises BadParameter."""
+    match = _SERVICE.fullmatch(entry.removeprefix(_KUBERNETES))
+    if match is None or (match["port"].isdecimal() and not 0 < int(match["port"]) <= _MAX_PORT):
+        raise _no_address(entry)
+    try:
+        from orchestrator.kubernetes_discovery import KubernetesService  # half a second and 50 MB: only where wanted
+    except ModuleNotFoundError as error:
+        raise BadParameter(f"{entry} needs the Kubernetes client ({error}): install draftpool[kubernetes]") from None
+    port = match["port"]
+    return KubernetesService(match["service"], int(port) if port.isdecimal() else port, match["namespace"])
+
+
+def _no_address(entry: str) -> BadParameter:
+    return BadParameter(
+        f"an address is host:port, [IPv6]:port, {_DNS}host:port or {_KUBERNETES}[namespace/]service:port, not {entry!r}"
+    )

@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from draftpool.errors import BrokenReply, MalformedTree, Unavailable
+from draftpool.errors import BrokenReply, MalformedTree
 from draftpool.sampling import SamplingParams
 from draftpool.tree import DraftTree
 from draftpool.tree_policy import TreePolicy
 from draftpool.v1 import drafter_pb2, sampling_pb2
 from draftpool.wire import policy_to_wire, sampling_to_wire, tree_from_wire
 from orchestrator.fleet import Fleet, Target
-from orchestrator.liveness import while_alive
+from orchestrator.liveness import StallPolicy
 from orchestrator.model_stream import ModelStream
 from orchestrator.patience import DraftPatience
 from orchestrator.replicas import DrafterReplica
@@ -64,6 +64,7 @@ class DraftSession:
         self._is_rejection = is_rejection
         self._stream: ModelStream[drafter_pb2.DraftReply] | None = None
         self._exchange: asyncio.Task[Drawn] | None = None
+        self._waiter: asyncio.Future[None] | None = None
 
     @property
     def is_new(self) -> bool:
@@ -86,8 +87,15 @@ class DraftSession:
 
     async def waited(self, wait_s: float) -> bool:
         """Wait for the reply, at most so long; whether it is there."""
-        if self._exchange is not None:
-            await asyncio.wait((self._exchange,), timeout=wait_s)
+        if self.is_busy and wait_s > 0:
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            alarm = loop.call_later(wait_s, _wake, self._waiter)
+            try:
+                await self._waiter  # by hand, because asyncio.wait takes the loop round twice more
+            finally:
+                alarm.cancel()
+                self._waiter = None
         return not self.is_busy
 
     def take(self) -> Drawn:
@@ -110,22 +118,26 @@ class DraftSession:
 
     async def _draw(self, token_ids: Sequence[int], num_tokens: int, policy: TreePolicy) -> Drawn:
         try:
-            async with asyncio.timeout(self._patience.timeout_s):
-                stream = self._stream or await self._open()
-                message = self._message(stream, token_ids[stream.num_sent : num_tokens], policy)
-                is_new = stream.is_new
-                exchange = stream.exchange(message, num_tokens=num_tokens)
-                reply, elapsed_us = await while_alive(self.drafter, exchange, stall_s=self._patience.stall_s)
-        except TimeoutError:
-            raise Unavailable(f"no draft by {self.drafter.address} within {self._patience.timeout_s:g} s") from None
-        tree = self._tree(reply, policy)
-        busy_us = min(elapsed_us, reply.timings.queue_us + reply.timings.draft_us)  # clocks differ
-        return Drawn(tree, num_tokens, busy_us, elapsed_us, is_new, self._laws(reply, tree))
+            stream = self._stream or await self._open()
+            is_new = stream.is_new
+            message = self._message(stream, token_ids[stream.num_sent : num_tokens], policy)
+            reply, elapsed_us = await stream.exchange(message, num_tokens=num_tokens)
+            tree = self._tree(reply, policy)
+            busy_us = min(elapsed_us, reply.timings.queue_us + reply.timings.draft_us)  # clocks differ
+            return Drawn(tree, num_tokens, busy_us, elapsed_us, is_new, self._laws(reply, tree))
+        finally:
+            if self._waiter is not None:
+                _wake(self._waiter)
 
     async def _open(self) -> ModelStream[drafter_pb2.DraftReply]:
         if self._target.vocabulary.fingerprint not in self.drafter.shared_vocabulary:
             await self._fleet.register(self.drafter, self._target)
-        self._stream = ModelStream(self.drafter, self.drafter.stub.Draft, timeout_s=None)
+        self._stream = ModelStream(
+            self.drafter,
+            self.drafter.stub.Draft,
+            timeout_s=None,
+            stall=StallPolicy(self._patience.stall_s, self._patience.timeout_s),
+        )
         return self._stream
 
     def _message(
@@ -161,3 +173,8 @@ class DraftSession:
             return draft_laws(reply.draft_probs, tree, len(self._target.vocabulary))
         except MalformedTree as error:
             raise BrokenReply(f"{self.drafter.address} {error.message}") from None
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

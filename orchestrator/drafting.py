@@ -104,8 +104,7 @@ class DraftSource:
             except DraftpoolError as error:
                 self._lose(error)
             else:
-                elapsed_us = 0 if draft.is_late else int(1e6 * (time.monotonic() - start_s))
-                return replace(draft, elapsed_us=elapsed_us, num_lost=num_lost)
+                return draft if num_lost == 0 else replace(draft, num_lost=num_lost)
             if not self._candidates():
                 return Draft(num_lost=num_lost + 1)
         return Draft(num_lost=_MAX_ATTEMPTS)
@@ -130,9 +129,11 @@ class DraftSource:
         self._session.ask(token_ids, self._asked)
         if not await self._session.waited(start_s + wait_s - time.monotonic()):
             self._num_late += not is_new
-            return Draft(opened_session=is_new, policy=self._asked, was_hedged=True)
+            return Draft(elapsed_us=_us_since(start_s), opened_session=is_new, policy=self._asked, was_hedged=True)
         drawn = self._take(self._session)
-        return Draft(drawn.tree, drawn.draft_us, opened_session=is_new, policy=self._asked, laws=drawn.laws)
+        return Draft(
+            drawn.tree, drawn.draft_us, _us_since(start_s), opened_session=is_new, policy=self._asked, laws=drawn.laws
+        )
 
     def _take(self, session: DraftSession) -> Drawn:
         drawn = session.take()
@@ -179,3 +180,7 @@ class DraftSource:
             session.drafter.shared_vocabulary.pop(self._target.vocabulary.fingerprint, None)
         if isinstance(error, Unavailable | BrokenReply):
             session.drafter.report_failure(error.message)
+
+
+def _us_since(start_s: float) -> int:
+    return int(1e6 * (time.monotonic() - start_s))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -47,6 +47,7 @@ class Fleet:
     ) -> None:
         """`dial` opens the channels to replicas."""
         self.targets: dict[str, Target] = {}
+        self._enlisted = asyncio.Event()  # another one after each replica that comes up
         self._verifiers = Roster(
             verifiers,
             replica_at=partial(VerifierReplica, ejection=ejection, dial=dial),
@@ -78,10 +79,10 @@ class Fleet:
         async with self._verifiers.kept(), self._drafters.kept():  # drafters are taught the targets found before
             yield
 
-    def target(self, name: str) -> Target:
-        """Raises UnknownModel, naming those that are served."""
+    def target(self, name: str, *, others: Collection[str] = ()) -> Target:
+        """Raises UnknownModel, naming those that are served, and `others` that would be."""
         if name not in self.targets:
-            served = ", ".join(sorted(self.targets)) or "none yet"
+            served = ", ".join(sorted({*self.targets, *others})) or "none yet"
             raise UnknownModel(f"no target is called {name!r}; served here: {served}")
         return self.targets[name]
 
@@ -96,6 +97,12 @@ class Fleet:
         """The largest tree that every drafter draws, of those that are up; 0 where none is."""
         limits = [d.description.max_tree_nodes for d in self.drafters if d.is_up and d.description]
         return min(limits, default=0)
+
+    async def until_up(self, name: str) -> Target:
+        """Wait until a target has a replica that is up, be it known yet or not."""
+        while not ((target := self.targets.get(name)) is not None and target.is_up):
+            await self._enlisted.wait()
+        return target
 
     def shared_vocabulary(self, target: Target) -> float | None:
         """The share of the target's tokens that some drafter can propose; None where no drafter is up."""
@@ -158,6 +165,8 @@ class Fleet:
             target = self.targets[described.name] = described
         target.replicas.append(replica)
         replica.welcome(described.description.load)
+        self._enlisted.set()
+        self._enlisted = asyncio.Event()
         log.info("verifier %s serves %s", replica.address, target.name)
 
     def _let_verifier_go(self, replica: VerifierReplica) -> None:

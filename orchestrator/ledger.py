@@ -20,6 +20,10 @@ class Ledger:
         self._arrived_ns = time.perf_counter_ns()
         self.usage = generation_pb2.Usage()
 
+    def start(self, *, waited_s: float) -> None:
+        """The request's target is up, after so long."""
+        self.usage.cold_start_us = round(waited_s * 1e6)
+
     def admit(self, checked: CheckedRequest, *, waited_s: float) -> None:
         self.usage.num_prompt_tokens = len(checked.prompt_token_ids)
         self.usage.num_resumed_tokens = len(checked.resumed_token_ids)

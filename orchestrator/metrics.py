@@ -36,6 +36,15 @@ REFUSED = Counter(
 QUEUE_SECONDS = Histogram(
     "draftpool_queue_seconds", "Wait for a place, by priority.", ["priority"], buckets=(0, *SHORT_SECONDS, 4, 16, 64)
 )
+COLD_WAITING = Gauge(
+    "draftpool_cold_waiting_requests", "Requests that wait for a target to start, by target.", ["target"]
+)
+COLD_START_SECONDS = Histogram(
+    "draftpool_cold_start_seconds",
+    "Wait for a target to start, whether it came or not, by target.",
+    ["target"],
+    buckets=(0.25, 1, 4, 16, 32, 64, 128, 256, 512, 1024),
+)
 PAUSED = Gauge("draftpool_paused_requests", "Requests whose client does not read; they hold neither place nor session.")
 
 
@@ -46,10 +55,14 @@ def observe_round(target: str, round_: Round) -> None:
     DRAFTED_NODES.labels(target).inc(round_.tree.num_nodes)
     ACCEPTED_TOKENS.labels(target).inc(round_.num_accepted)
     GENERATED_TOKENS.labels(target).inc(round_.num_committed)
-    HEDGED_ROUNDS.labels(target).inc(round_.was_hedged)
-    LATE_DRAFTS.labels(target).inc(round_.draft_was_late)
-    FAILOVERS.labels(target, "drafter").inc(round_.num_drafters_lost)
-    FAILOVERS.labels(target, "verifier").inc(round_.num_verifiers_lost)
+    if round_.was_hedged:
+        HEDGED_ROUNDS.labels(target).inc()
+    if round_.draft_was_late:
+        LATE_DRAFTS.labels(target).inc()
+    if round_.num_drafters_lost:
+        FAILOVERS.labels(target, "drafter").inc(round_.num_drafters_lost)
+    if round_.num_verifiers_lost:
+        FAILOVERS.labels(target, "verifier").inc(round_.num_verifiers_lost)
     ROUND_SECONDS.labels(target).observe(round_.round_us / 1e6)
 
 

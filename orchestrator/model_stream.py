@@ -16,6 +16,7 @@ import grpc
 from draftpool.errors import BrokenReply, DraftpoolError, Unavailable
 from draftpool.rpc.interceptors import REQUEST_ID_KEY, request_id
 from draftpool.rpc.status import from_rpc_error
+from orchestrator.liveness import StallPolicy, StallWatch
 from orchestrator.replicas import Replica
 
 ReplyT = TypeVar("ReplyT")
@@ -28,9 +29,14 @@ class ModelStream(Generic[ReplyT]):
         num_sent: how many of the request's tokens the service has been sent.
     """
 
-    def __init__(self, replica: Replica, method: Callable[..., Any], timeout_s: float | None) -> None:
+    def __init__(
+        self, replica: Replica, method: Callable[..., Any], *, timeout_s: float | None, stall: StallPolicy
+    ) -> None:
         self.replica = replica
         self.num_sent = 0
+        self._watch = StallWatch(replica, stall, self._cut)
+        self._exchanging: asyncio.Task[Any] | None = None
+        self._lost: Unavailable | None = None
         self._call = method(timeout=timeout_s, metadata=((REQUEST_ID_KEY, request_id.get()),))
         replica.num_streams += 1
         self._is_open = True
@@ -53,9 +59,11 @@ class ModelStream(Generic[ReplyT]):
             The reply and how long it took, in microseconds.
 
         Raises:
-            DraftpoolError: what the service answered; the stream is closed then.
+            DraftpoolError: what the service answered, or that it does not live; the stream is closed then.
         """
         start = time.perf_counter_ns()
+        self._exchanging = asyncio.current_task()
+        self._watch.begin()
         try:
             await self._call.write(message)
             reply = await self._call.read()
@@ -70,14 +78,14 @@ class ModelStream(Generic[ReplyT]):
             self.close()
             raise await self._ending() from None
         except asyncio.CancelledError:
-            was_open = self._is_open
             self.close()
-            if was_open and not _is_being_cancelled():  # the channel was closed, and its calls with it
-                raise self._ended() from None
-            raise
+            if self._is_callers_wish():
+                raise
+            raise self._lost or self._ended() from None
         except BaseException:
             self.close()
             raise
+        self._watch.end()
         self.num_sent = num_tokens
         self.replica.report_success()
         self.replica.report_load(reply.load)
@@ -87,8 +95,22 @@ class ModelStream(Generic[ReplyT]):
         """End the session; the service frees it at once."""
         if self._is_open:
             self._is_open = False
+            self._watch.close()
             self.replica.num_streams -= 1
             self._call.cancel()
+
+    def _cut(self, error: Unavailable) -> None:
+        """End the exchange under way: the service does not live. The call may not even be connected yet."""
+        self._lost = error
+        if self._exchanging is not None:
+            self._exchanging.cancel()
+
+    def _is_callers_wish(self) -> bool:
+        """Whether an exchange was cancelled from outside, and not by its watch, nor because the channel was closed."""
+        task = self._exchanging
+        if task is None:
+            return True
+        return (task.cancelling() if self._lost is None else task.uncancel()) > 0
 
     def _error(self, error: grpc.aio.AioRpcError) -> DraftpoolError:
         """What the service said, or that the stream broke.
@@ -108,8 +130,3 @@ class ModelStream(Generic[ReplyT]):
             return self._ended()
         trailing = await self._call.trailing_metadata()
         return self._error(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details))
-
-
-def _is_being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from draftpool.errors import Unavailable
 from draftpool.rpc.channel import open_channel
-from draftpool.v1 import drafter_pb2, drafter_pb2_grpc, load_pb2, verifier_pb2_grpc
+from draftpool.v1 import drafter_pb2, drafter_pb2_grpc, load_pb2, verifier_pb2, verifier_pb2_grpc
 from orchestrator.ejection import EjectionPolicy, FailureRecord
 from orchestrator.routing import Load, LoadReport, estimated_load, power_of_two
 
@@ -111,6 +111,15 @@ class Replica:
     def load(self) -> Load:
         return estimated_load(self._report, num_own_sessions=self.num_streams, now_s=time.monotonic())
 
+    @property
+    def last_report(self) -> LoadReport | None:
+        """What it last said of its load; None before it said anything."""
+        return self._report
+
+    async def ask_load(self, timeout_s: float) -> None:
+        """Have it report its load, which replies do otherwise. Raises grpc.aio.AioRpcError."""
+        raise NotImplementedError
+
     def report_load(self, load: load_pb2.ReplicaLoad) -> None:
         """What a reply said."""
         self._report = LoadReport.from_wire(load, num_own_sessions=self.num_streams, at_s=time.monotonic())
@@ -193,6 +202,10 @@ class VerifierReplica(Replica):
         super().__post_init__()
         self.stub = verifier_pb2_grpc.VerifierStub(self.channel)
 
+    async def ask_load(self, timeout_s: float) -> None:
+        request = verifier_pb2.DescribeVerifierRequest(load_only=True)
+        self.report_load((await self.stub.Describe(request, timeout=timeout_s)).load)
+
 
 @dataclass(eq=False)
 class DrafterReplica(Replica):
@@ -211,6 +224,10 @@ class DrafterReplica(Replica):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.stub = drafter_pb2_grpc.DrafterStub(self.channel)
+
+    async def ask_load(self, timeout_s: float) -> None:
+        request = drafter_pb2.DescribeDrafterRequest(load_only=True)
+        self.report_load((await self.stub.Describe(request, timeout=timeout_s)).load)
 
 
 R = TypeVar("R", bound=Replica)

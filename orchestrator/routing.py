@@ -41,6 +41,7 @@ class LoadReport:
     Attributes:
         num_own_sessions: how many of its sessions were this orchestrator's at that time.
         at_s: when, by the caller's clock.
+        busy_share, budget_share, queue_s: as in `ReplicaLoad`; pools are scaled by them, and routing does not look.
     """
 
     num_sessions: int
@@ -48,10 +49,22 @@ class LoadReport:
     num_waiting: int
     num_own_sessions: int
     at_s: float
+    busy_share: float = 0.0
+    budget_share: float = 0.0
+    queue_s: float = 0.0
 
     @classmethod
     def from_wire(cls, load: load_pb2.ReplicaLoad, *, num_own_sessions: int, at_s: float) -> LoadReport:
-        return cls(load.num_sessions, load.max_sessions, load.num_waiting, num_own_sessions, at_s)
+        return cls(
+            load.num_sessions,
+            load.max_sessions,
+            load.num_waiting,
+            num_own_sessions,
+            at_s,
+            load.busy_share,
+            load.budget_share,
+            load.queue_us / 1e6,
+        )
 
 
 def estimated_load(report: LoadReport | None, *, num_own_sessions: int, now_s: float) -> Load:

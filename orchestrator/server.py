@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from functools import partial
 
+from draftpool.rpc import callers
 from draftpool.rpc import server as rpc_server
 from draftpool.rpc.channel import ChannelTls, open_channel
 from draftpool.settings import NO_TLS, ServerSettings, TlsSettings
@@ -16,9 +17,12 @@ from orchestrator.bandit import BanditRegistry, Method
 from orchestrator.bandit.policies import Fixed, Policy, Thompson, Ucb1, UcbTuned
 from orchestrator.bandit.rewards import measured_reward, paper_reward
 from orchestrator.bandit_servicer import BanditServicer
+from orchestrator.cold_start import ColdStarts
 from orchestrator.discovery import sources_of
 from orchestrator.ejection import EjectionPolicy
 from orchestrator.fleet import Fleet
+from orchestrator.scaling.demand import Demand
+from orchestrator.scaling.server import scaler_served
 from orchestrator.security import public_security
 from orchestrator.servicer import GenerationServicer
 from orchestrator.settings import DEFAULT_ARMS, OrchestratorSettings
@@ -50,9 +54,18 @@ async def serve(
         max_waiting=settings.max_queued_requests,
         lift_s=settings.priority_lift_s,
     )
-    async with open_sums(settings) as sums, fleet.watched():
+    demand = Demand()
+    scaler = scaler_served(
+        settings,
+        fleet,
+        demand,
+        security=callers.for_services(tls, server_settings),
+        insecure=server_settings.insecure,
+        dial=partial(open_channel, tls=tls.for_channels()),
+    )
+    async with open_sums(settings) as sums, fleet.watched(), scaler:
         bandits = BanditRegistry(DEFAULT_ARMS, sums, _method(settings))
-        servicer = GenerationServicer(fleet, bandits, admission, settings)
+        servicer = GenerationServicer(fleet, _cold_starts(settings, fleet, demand), bandits, admission, settings)
         services = [
             rpc_server.Service(
                 "draftpool.v1.Generation",
@@ -90,4 +103,15 @@ def _method(settings: OrchestratorSettings) -> Method:
         pricing=_PRICINGS[settings.reward],
         yield_half_life=settings.yield_half_life,
         timing_half_life=settings.timing_half_life,
+    )
+
+
+def _cold_starts(settings: OrchestratorSettings, fleet: Fleet, demand: Demand) -> ColdStarts:
+    return ColdStarts(
+        fleet,
+        demand,
+        cold_targets=settings.cold_targets,
+        cold_start_s=settings.cold_start_s,
+        recovery_s=settings.recovery_s,
+        max_waiting=settings.max_queued_requests,
     )

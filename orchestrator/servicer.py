@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -17,6 +17,7 @@ from orchestrator import metrics
 from orchestrator.admission import Admission
 from orchestrator.bandit import BanditRegistry, Situation
 from orchestrator.client_identity import client_of
+from orchestrator.cold_start import ColdStarts
 from orchestrator.drafting import DraftSource
 from orchestrator.fleet import Fleet, Target
 from orchestrator.generation import FinishReason, Generation, Round
@@ -41,9 +42,15 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
     """Serves `draftpool.v1.Generation`."""
 
     def __init__(
-        self, fleet: Fleet, bandits: BanditRegistry, admission: Admission, settings: OrchestratorSettings
+        self,
+        fleet: Fleet,
+        cold_starts: ColdStarts,
+        bandits: BanditRegistry,
+        admission: Admission,
+        settings: OrchestratorSettings,
     ) -> None:
         self._fleet = fleet
+        self._cold_starts = cold_starts
         self._bandits = bandits
         self._admission = admission
         self._settings = settings
@@ -51,8 +58,27 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
     async def Generate(
         self, request: generation_pb2.GenerateRequest, context: Context[Any, Any]
     ) -> AsyncIterator[generation_pb2.GenerateReply]:
-        target = self._fleet.target(request.model)
         ledger = Ledger()
+        async with self._cold_starts.found(request.model) as found:
+            ledger.start(waited_s=found.waited_s)
+            async with aclosing(self._replies(request, context, found.target, ledger)) as replies:
+                async for reply in replies:
+                    yield reply
+
+    async def ListModels(
+        self, _request: generation_pb2.ListModelsRequest, _context: Context[Any, Any]
+    ) -> generation_pb2.ListModelsReply:
+        models = {name: self._model_info(target) for name, target in self._fleet.targets.items() if target.is_up}
+        models |= {name: self._cold_model_info(name) for name in self._cold_starts.cold_names}
+        return generation_pb2.ListModelsReply(models=[models[name] for name in sorted(models)])
+
+    async def _replies(
+        self,
+        request: generation_pb2.GenerateRequest,
+        context: Context[Any, Any],
+        target: Target,
+        ledger: Ledger,
+    ) -> AsyncGenerator[generation_pb2.GenerateReply, None]:
         last = generation_pb2.GenerateReply()
         async with self._admission.admitted(client_of(context), priority_of(request)) as place:
             checked = await check_request(request, target)
@@ -74,12 +100,6 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
                     ledger.wait(reader_s=reader.waited_s, queue_s=place.waited_s)
         last.finish.CopyFrom(_finish(generation, ledger))  # the place is free: the client may take its time with it
         yield last
-
-    async def ListModels(
-        self, _request: generation_pb2.ListModelsRequest, _context: Context[Any, Any]
-    ) -> generation_pb2.ListModelsReply:
-        targets = sorted(self._fleet.targets.values(), key=lambda target: target.name)
-        return generation_pb2.ListModelsReply(models=[self._model_info(target) for target in targets if target.is_up])
 
     def _generation(self, target: Target, checked: CheckedRequest, timeout_s: float | None) -> Generation:
         situation = Situation(target.name, self._fleet.drafter_models, checked.sampling_class)
@@ -124,6 +144,13 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
             shared_vocabulary=share or 0.0,
             max_tree_nodes=target.description.max_tree_nodes,
         )
+
+    def _cold_model_info(self, name: str) -> generation_pb2.ModelInfo:
+        """What was known of it when it was last served, which is nothing of one that never was."""
+        remembered = self._fleet.targets.get(name)
+        info = generation_pb2.ModelInfo(name=name) if remembered is None else self._model_info(remembered)
+        info.is_cold = True
+        return info
 
 
 def _start_reply(checked: CheckedRequest) -> generation_pb2.GenerateReply:

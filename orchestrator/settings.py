@@ -41,7 +41,8 @@ class OrchestratorSettings(BaseSettings):
     verifiers: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Addresses of verifier replicas, of any targets; each tells what it serves. host:port is one "
-        "replica, dns:///host:port is one at each address of the name, looked up again and again.",
+        "replica, dns:///host:port is one at each address of the name, looked up again and again, and "
+        "kubernetes:///[namespace/]service:port is one at each ready pod of the Service, port by number or by name.",
     )
     drafters: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Addresses of drafter replicas, as for verifiers; none means decoding without drafts."
@@ -85,6 +86,23 @@ class OrchestratorSettings(BaseSettings):
         gt=0,
         description="How many seconds a request without any verifier waits for one, before it fails.",
     )
+    cold_targets: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Names of targets that may be scaled to zero: a request for one without a replica waits for it.",
+    )
+    cold_start_s: float = Field(
+        300.0, gt=0, description="How long such a request waits for its target to start, in seconds."
+    )
+    scaler_listen: str | None = Field(
+        None,
+        description="Address of KEDA's external scaler and of what orchestrators ask each other, on a port apart from "
+        "the public one; none without it.",
+    )
+    peers: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Scaler addresses of all orchestrators, this one's may be among them, as for verifiers: whichever "
+        "is asked then knows what waits at the others.",
+    )
     refresh_s: float = Field(
         1.0,
         gt=0,
@@ -115,7 +133,7 @@ class OrchestratorSettings(BaseSettings):
         description="What the bandit maximises: measured time a token, or the formula of arXiv:2506.01206.",
     )
     exploration: float = Field(
-        0.5,
+        0.35,
         ge=0,
         description="Weight of the policy's curiosity: of standard errors, or with ucb1 of the reward's unit.",
     )
@@ -171,13 +189,13 @@ class OrchestratorSettings(BaseSettings):
             raise ValueError(error.message) from None
         return value
 
-    @field_validator("verifiers", "drafters", mode="before")
+    @field_validator("verifiers", "drafters", "cold_targets", "peers", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        """Environment variables hold addresses with commas between them."""
+        """Environment variables hold addresses and names with commas between them."""
         return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
 
-    @field_validator("verifiers", "drafters")
+    @field_validator("verifiers", "drafters", "peers")
     @classmethod
     def _check(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
         try:

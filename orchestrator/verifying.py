@@ -13,7 +13,7 @@ from draftpool.tree import DraftTree
 from draftpool.v1 import sampling_pb2, tree_pb2, verifier_pb2
 from draftpool.wire import sampling_to_wire, tree_to_wire
 from orchestrator.fleet import Target
-from orchestrator.liveness import while_alive
+from orchestrator.liveness import StallPolicy
 from orchestrator.model_stream import ModelStream
 from orchestrator.patience import VerifyPatience
 from orchestrator.recovery import Recovery
@@ -109,7 +109,7 @@ class VerifySource:
         while True:
             try:
                 verdict = await self._ask(token_ids, tree, drawn_from, failed)
-                return replace(verdict, num_lost=recovery.num_lost)
+                return verdict if recovery.num_lost == 0 else replace(verdict, num_lost=recovery.num_lost)
             except (Unavailable, ContextLost, NoCapacity, UnknownModel) as error:
                 has_another = any(replica.is_up and replica not in failed for replica in self._target.replicas)
                 pause_s = recovery.pause_s(error, has_another=has_another, now_s=clock())
@@ -160,8 +160,7 @@ class VerifySource:
             message.session.num_top_logprobs = self._num_top_logprobs
             message.session.model = self._target.name
             message.session.vocabulary_fingerprint = self._target.vocabulary.fingerprint
-        exchange = stream.exchange(message, num_tokens=len(token_ids))
-        reply, elapsed_us = await while_alive(stream.replica, exchange, stall_s=self._patience.stall_s)
+        reply, elapsed_us = await stream.exchange(message, num_tokens=len(token_ids))
         chosen_token_ids = reply.outside_token_ids if self._is_rejection else reply.chosen_token_ids
         self._check(reply, chosen_token_ids, tree)
         if not is_new:  # else it is mostly prefill
@@ -210,7 +209,9 @@ class VerifySource:
     def _open(self, token_ids: Sequence[int], failed: set[Replica]) -> ModelStream[verifier_pb2.VerifyReply]:
         replica = self._target.choose_replica(token_ids, avoid=failed)
         timeout_s = None if self._deadline is None else self._deadline - asyncio.get_running_loop().time()
-        self._stream = ModelStream(replica, replica.stub.Verify, timeout_s)
+        self._stream = ModelStream(
+            replica, replica.stub.Verify, timeout_s=timeout_s, stall=StallPolicy(self._patience.stall_s)
+        )
         return self._stream
 
 

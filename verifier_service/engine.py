@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from draftpool.errors import DraftpoolError, NoCapacity
+from draftpool.recent import RecentShare
 from verifier_service import metrics
 from verifier_service.choosing import Chooser, Question, choose_all
 from verifier_service.job import Verdict, VerifyJob
@@ -33,6 +34,7 @@ class TargetEngine:
 
     Attributes:
         pool: of the pages in the runner's store.
+        budget: which share of its token budget was in use lately, by `clock`.
 
     Args:
         runner: computes the passes.
@@ -55,6 +57,7 @@ class TargetEngine:
         self._pass_limits = limits.of_pass
         self._vocab_size = vocab_size
         self._clock = clock
+        self.budget = RecentShare()
         self._sessions: dict[Session, None] = {}
         # What has to happen in the store before the next pass.
         self._moved: tuple[list[int], list[int]] = ([], [])
@@ -84,7 +87,7 @@ class TargetEngine:
         logits = self._compute(planned)
         if logits is not None:
             self._answer(planned, logits)
-            self._count(planned, time.perf_counter_ns() - begun_ns)
+            self._count(planned, (time.perf_counter_ns() - begun_ns) / 1e9)
         return True
 
     def close_session(self, session: Session) -> None:
@@ -225,13 +228,17 @@ class TargetEngine:
             else:
                 job.answer(Verdict.of(job, choice))
 
-    @staticmethod
-    def _count(planned: Planned, pass_ns: int) -> None:
+    def _count(self, planned: Planned, pass_s: float) -> None:
         chunks = [chunk for _, chunk in planned]
+        num_tokens = sum(chunk.num_tokens for chunk in chunks)
+        share = self._pass_limits.budget_share(
+            num_tokens=num_tokens,
+            num_prefill_tokens=sum(chunk.num_committed - chunk.is_last for chunk in chunks),
+        )
+        now_s = self._clock()
+        self.budget.add(now_s - pass_s, now_s, weight=share)
         metrics.count_pass(
-            pass_ns / 1e9,
-            num_tokens=sum(chunk.num_tokens for chunk in chunks),
-            num_nodes=sum(chunk.tree.num_nodes for chunk in chunks),
+            pass_s, num_tokens=num_tokens, num_nodes=sum(chunk.tree.num_nodes for chunk in chunks), budget_share=share
         )
 
 

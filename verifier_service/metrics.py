@@ -22,9 +22,27 @@ SCORED_NODES = Counter("draftpool_verifier_scored_nodes_total", "Tree nodes scor
 QUEUE_SECONDS = Histogram(
     "draftpool_verifier_queue_seconds", "From a request's arrival to taking it up.", buckets=SHORT_SECONDS
 )
+BUSY_SHARE = Gauge(
+    "draftpool_verifier_busy_share",
+    "Share of the last ten seconds or so in which passes ran, 0 to 1. To watch: one client alone makes it high.",
+)
+BUDGET_SHARE = Gauge(
+    "draftpool_verifier_budget_share",
+    "Use of the token budget over the last ten seconds or so, 0 to 1: how full the passes were, and 0 between them. "
+    "To scale on: the pool's mean, or its sum over a target share.",
+)
+BUDGET_SECONDS = Counter(
+    "draftpool_verifier_budget_seconds_total",
+    "Seconds of passes times how full they were; its rate is the budget share.",
+)
+RECENT_QUEUE_SECONDS = Gauge(
+    "draftpool_verifier_recent_queue_seconds",
+    "Mean wait of the requests of the last ten seconds or so until they were taken up. To scale on: the pool's mean.",
+)
 
 
-def count_pass(seconds: float, num_tokens: int, num_nodes: int) -> None:
+def count_pass(seconds: float, num_tokens: int, num_nodes: int, budget_share: float) -> None:
+    BUDGET_SECONDS.inc(seconds * budget_share)
     PASS_SECONDS.observe(seconds)
     PASS_TOKENS.observe(num_tokens)
     SCORED_NODES.inc(num_nodes)

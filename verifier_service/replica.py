@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 from draftpool.engine_thread import EngineThread
+from draftpool.recent import RecentMean
+from draftpool.v1 import load_pb2
+from draftpool.wire import load_to_wire
 from verifier_service import metrics
 from verifier_service.engine import TargetEngine
 from verifier_service.job import VerifyJob
@@ -38,10 +43,28 @@ class VerifierReplica:
             max_idle_s=settings.max_idle_s,
         )
         self.engine = TargetEngine(ready.runner, self.pool, self.limits, self.target.vocab_size)
-        self._watch()
         self.thread: EngineThread[VerifyJob] = EngineThread(
             self.engine.turn, name="verifier-engine", max_waiting=settings.max_waiting
         )
+        self.queue = RecentMean()
+        self._watch()
+
+    def load(self) -> load_pb2.ReplicaLoad:
+        """How busy it is now."""
+        now_s = time.monotonic()
+        return load_to_wire(
+            num_sessions=self.engine.num_sessions,
+            max_sessions=self.limits.max_sessions,
+            num_waiting=self.thread.num_waiting,
+            busy_share=self.thread.busy.at(now_s),
+            queue_s=self.queue.at(now_s),
+            budget_share=self.engine.budget.at(now_s),
+        )
+
+    def count_wait(self, queue_us: int) -> None:
+        """A request had waited so long when it was taken up."""
+        metrics.QUEUE_SECONDS.observe(queue_us / 1e6)
+        self.queue.observe(queue_us / 1e6, time.monotonic())
 
     def close(self) -> None:
         self.thread.close()
@@ -52,6 +75,9 @@ class VerifierReplica:
         metrics.KV_PAGES.set(self.pool.num_pages)
         metrics.KV_PAGES_HELD.set_function(lambda: self.pool.num_held)
         metrics.KV_PAGES_KEPT.set_function(lambda: self.pool.num_kept)
+        metrics.BUSY_SHARE.set_function(lambda: self.thread.busy.at(time.monotonic()))
+        metrics.BUDGET_SHARE.set_function(lambda: self.engine.budget.at(time.monotonic()))
+        metrics.RECENT_QUEUE_SECONDS.set_function(lambda: self.queue.at(time.monotonic()))
 
 
 def _max_context_tokens(target: Target, pool: PagePool, settings: VerifierSettings) -> int:

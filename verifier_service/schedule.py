@@ -43,6 +43,14 @@ class PassLimits:
             prefill_chunk_tokens=max(self.prefill_chunk_tokens // 2, smallest.prefill_chunk_tokens),
         )
 
+    def budget_share(self, *, num_tokens: int, num_prefill_tokens: int) -> float:
+        """How full a pass is, 0 to 1: of its tokens or of those for prefill, whichever is fuller.
+
+        A verifier that takes in prompts without end is as full as one that scores trees without end, although its
+        passes are not.
+        """
+        return min(1.0, max(num_tokens / self.max_pass_tokens, num_prefill_tokens / self.prefill_chunk_tokens))
+
 
 @dataclass(frozen=True)
 class Want:

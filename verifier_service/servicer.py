@@ -14,8 +14,7 @@ import grpc
 from draftpool import wire
 from draftpool.errors import BadParameter, BrokenProtocol, UnknownModel
 from draftpool.tree import DraftTree
-from draftpool.v1 import load_pb2, tree_pb2, verifier_pb2, verifier_pb2_grpc
-from verifier_service import metrics
+from draftpool.v1 import tree_pb2, verifier_pb2, verifier_pb2_grpc
 from verifier_service.choosing import Choice, Chooser
 from verifier_service.grammar import GrammarCompiler
 from verifier_service.job import Verdict, VerifyJob
@@ -64,10 +63,11 @@ class VerifierServicer(verifier_pb2_grpc.VerifierServicer):
                 self._close(terms.session)
 
     async def Describe(
-        self, _request: verifier_pb2.DescribeVerifierRequest, _context: object
+        self, request: verifier_pb2.DescribeVerifierRequest, _context: object
     ) -> verifier_pb2.DescribeVerifierReply:
-        reply = verifier_pb2.DescribeVerifierReply(load=self._load())
-        reply.MergeFrom(self._description)
+        reply = verifier_pb2.DescribeVerifierReply(load=self._replica.load())
+        if not request.load_only:
+            reply.MergeFrom(self._description)
         return reply
 
     @cached_property
@@ -152,7 +152,7 @@ class VerifierServicer(verifier_pb2_grpc.VerifierServicer):
         )
         await self._replica.thread.submit(job)
         verdict = job.future.result()
-        metrics.QUEUE_SECONDS.observe(verdict.queue_us / 1e6)
+        self._replica.count_wait(verdict.queue_us)
         return self._reply(verdict, support)
 
     def _expires_at(self, context: grpc.aio.ServicerContext[Any, Any]) -> float:
@@ -177,21 +177,13 @@ class VerifierServicer(verifier_pb2_grpc.VerifierServicer):
                 num_pass_sessions=verdict.num_pass_sessions,
                 num_pass_tokens=verdict.num_pass_tokens,
             ),
-            load=self._load(),
+            load=self._replica.load(),
         )
         if support is None:
             reply.chosen_token_ids.extend(verdict.choice.token_ids)
         else:
             _add_law(reply, verdict.choice, support)
         return reply
-
-    def _load(self) -> load_pb2.ReplicaLoad:
-        replica = self._replica
-        return wire.load_to_wire(
-            num_sessions=replica.engine.num_sessions,
-            max_sessions=replica.limits.max_sessions,
-            num_waiting=replica.thread.num_waiting,
-        )
 
 
 def _support(request: verifier_pb2.VerifyRequest, tree: DraftTree, *, is_rejection: bool) -> Support | None:

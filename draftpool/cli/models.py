@@ -36,6 +36,9 @@ def models_table(served: Sequence[Model]) -> Table:
     for heading in ("parameters", "dtype", "vocabulary", "context", "drafter"):
         table.add_column(heading, justify="right", no_wrap=True)
     for model in served:
+        if model.is_cold:
+            table.add_row(model.name, "starts when asked")
+            continue
         table.add_row(
             model.name,
             model.architecture,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import grpc
@@ -116,6 +117,30 @@ def _limits(settings: ServerSettings, max_request_bytes: int) -> list[tuple[str,
         ("grpc.max_concurrent_streams", settings.max_streams_per_connection),
         ("grpc.max_connection_age_ms", round(settings.max_connection_age_s * 1000)),
     ]
+
+
+@asynccontextmanager
+async def served_beside(
+    services: Sequence[Service], listen: str, security: ServerSecurity = _NO_SECURITY, *, insecure: bool = False
+) -> AsyncIterator[str]:
+    """Serve on a port of its own beside that of `serve`, for as long as the context lasts; gives the bound address.
+
+    Calls are ended with the context; nothing drains.
+
+    Raises:
+        BadParameter: the address cannot be bound, or is open to other machines without protection.
+    """
+    require_protection(listen, security, insecure=insecure)
+    server = grpc.aio.server(interceptors=[MannersInterceptor(), *security.interceptors], options=_OPTIONS)
+    for service in services:
+        service.register(server)
+    address = await _bind(server, listen, security)
+    await server.start()
+    log.info("%s on %s", ", ".join(service.full_name for service in services), address)
+    try:
+        yield address
+    finally:
+        await server.stop(_FAREWELL_S)
 
 
 async def _bind(server: grpc.aio.Server, listen: str, security: ServerSecurity) -> str:

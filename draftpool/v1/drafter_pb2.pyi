@@ -65,8 +65,10 @@ class RegisterVocabularyReply(_message.Message):
     def __init__(self, num_shared_tokens: _Optional[int] = ..., num_target_tokens: _Optional[int] = ...) -> None: ...
 
 class DescribeDrafterRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("load_only",)
+    LOAD_ONLY_FIELD_NUMBER: _ClassVar[int]
+    load_only: bool
+    def __init__(self, load_only: _Optional[bool] = ...) -> None: ...
 
 class DescribeDrafterReply(_message.Message):
     __slots__ = ("model", "num_parameters", "max_tree_nodes", "session_state_bytes", "load")

@@ -154,7 +154,7 @@ class GenerationFinish(_message.Message):
     def __init__(self, reason: _Optional[_Union[FinishReason, str]] = ..., matched_stop: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., matched_stop_token_id: _Optional[int] = ...) -> None: ...
 
 class Usage(_message.Message):
-    __slots__ = ("num_prompt_tokens", "num_new_tokens", "num_rounds", "num_drafted_nodes", "num_accepted_tokens", "draft_us", "verify_us", "wire_us", "queue_us", "time_to_first_token_us", "total_us", "prefill_us", "num_resumed_tokens", "num_draft_sessions", "num_verify_sessions", "reader_us")
+    __slots__ = ("num_prompt_tokens", "num_new_tokens", "num_rounds", "num_drafted_nodes", "num_accepted_tokens", "draft_us", "verify_us", "wire_us", "queue_us", "time_to_first_token_us", "total_us", "prefill_us", "num_resumed_tokens", "num_draft_sessions", "num_verify_sessions", "reader_us", "cold_start_us")
     NUM_PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     NUM_NEW_TOKENS_FIELD_NUMBER: _ClassVar[int]
     NUM_ROUNDS_FIELD_NUMBER: _ClassVar[int]
@@ -171,6 +171,7 @@ class Usage(_message.Message):
     NUM_DRAFT_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     NUM_VERIFY_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     READER_US_FIELD_NUMBER: _ClassVar[int]
+    COLD_START_US_FIELD_NUMBER: _ClassVar[int]
     num_prompt_tokens: int
     num_new_tokens: int
     num_rounds: int
@@ -187,7 +188,8 @@ class Usage(_message.Message):
     num_draft_sessions: int
     num_verify_sessions: int
     reader_us: int
-    def __init__(self, num_prompt_tokens: _Optional[int] = ..., num_new_tokens: _Optional[int] = ..., num_rounds: _Optional[int] = ..., num_drafted_nodes: _Optional[int] = ..., num_accepted_tokens: _Optional[int] = ..., draft_us: _Optional[int] = ..., verify_us: _Optional[int] = ..., wire_us: _Optional[int] = ..., queue_us: _Optional[int] = ..., time_to_first_token_us: _Optional[int] = ..., total_us: _Optional[int] = ..., prefill_us: _Optional[int] = ..., num_resumed_tokens: _Optional[int] = ..., num_draft_sessions: _Optional[int] = ..., num_verify_sessions: _Optional[int] = ..., reader_us: _Optional[int] = ...) -> None: ...
+    cold_start_us: int
+    def __init__(self, num_prompt_tokens: _Optional[int] = ..., num_new_tokens: _Optional[int] = ..., num_rounds: _Optional[int] = ..., num_drafted_nodes: _Optional[int] = ..., num_accepted_tokens: _Optional[int] = ..., draft_us: _Optional[int] = ..., verify_us: _Optional[int] = ..., wire_us: _Optional[int] = ..., queue_us: _Optional[int] = ..., time_to_first_token_us: _Optional[int] = ..., total_us: _Optional[int] = ..., prefill_us: _Optional[int] = ..., num_resumed_tokens: _Optional[int] = ..., num_draft_sessions: _Optional[int] = ..., num_verify_sessions: _Optional[int] = ..., reader_us: _Optional[int] = ..., cold_start_us: _Optional[int] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ()
@@ -200,7 +202,7 @@ class ListModelsReply(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[ModelInfo, _Mapping]]] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
-    __slots__ = ("name", "architecture", "dtype", "num_parameters", "vocab_size", "max_context_tokens", "has_drafter", "shared_vocabulary", "max_tree_nodes")
+    __slots__ = ("name", "architecture", "dtype", "num_parameters", "vocab_size", "max_context_tokens", "has_drafter", "shared_vocabulary", "max_tree_nodes", "is_cold")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
@@ -210,6 +212,7 @@ class ModelInfo(_message.Message):
     HAS_DRAFTER_FIELD_NUMBER: _ClassVar[int]
     SHARED_VOCABULARY_FIELD_NUMBER: _ClassVar[int]
     MAX_TREE_NODES_FIELD_NUMBER: _ClassVar[int]
+    IS_COLD_FIELD_NUMBER: _ClassVar[int]
     name: str
     architecture: str
     dtype: str
@@ -219,4 +222,5 @@ class ModelInfo(_message.Message):
     has_drafter: bool
     shared_vocabulary: float
     max_tree_nodes: int
-    def __init__(self, name: _Optional[str] = ..., architecture: _Optional[str] = ..., dtype: _Optional[str] = ..., num_parameters: _Optional[int] = ..., vocab_size: _Optional[int] = ..., max_context_tokens: _Optional[int] = ..., has_drafter: _Optional[bool] = ..., shared_vocabulary: _Optional[float] = ..., max_tree_nodes: _Optional[int] = ...) -> None: ...
+    is_cold: bool
+    def __init__(self, name: _Optional[str] = ..., architecture: _Optional[str] = ..., dtype: _Optional[str] = ..., num_parameters: _Optional[int] = ..., vocab_size: _Optional[int] = ..., max_context_tokens: _Optional[int] = ..., has_drafter: _Optional[bool] = ..., shared_vocabulary: _Optional[float] = ..., max_tree_nodes: _Optional[int] = ..., is_cold: _Optional[bool] = ...) -> None: ...

@@ -64,12 +64,15 @@ class GenerationServicer:
         not generated for: past a while (the server's slow_reader_s) its request gives its place up and waits for another
         one when it reads on.
 
+        A target that may be scaled to zero starts with its first request, which waits for it (the server's cold_start_s).
+
         A stream that breaks (UNAVAILABLE: a connection lost, a server that shuts down) can be continued at any
         orchestrator: the same request with the seed of GenerationStart and resume_token_ids.
 
         Errors (reason in google.rpc.ErrorInfo): INVALID_ARGUMENT EMPTY_CONTEXT, CONTEXT_TOO_LONG, BAD_PARAMETER,
         TOKEN_OUT_OF_VOCABULARY; NOT_FOUND UNKNOWN_MODEL; RESOURCE_EXHAUSTED NO_CAPACITY (google.rpc.RetryInfo
-        says when); UNAVAILABLE (no verifier in several attempts; google.rpc.RetryInfo may say when);
+        says when); UNAVAILABLE (no verifier in several attempts, or a target that did not start in time;
+        google.rpc.RetryInfo may say when);
         UNAVAILABLE DRAINING (the server shuts down; another one takes the request, or the rest of it);
         DEADLINE_EXCEEDED; FAILED_PRECONDITION CONTEXT_LOST (the target lost the session again and again);
         UNIMPLEMENTED UNSUPPORTED; INTERNAL (a bug; the message names the request id).
@@ -79,7 +82,7 @@ class GenerationServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """The targets that can be asked now, by name.
+        """The targets that can be asked now, by name; those among them that start when they are asked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

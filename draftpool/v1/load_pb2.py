@@ -24,13 +24,13 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x64raftpool/v1/load.proto\x12\x0c\x64raftpool.v1\"N\n\x0bReplicaLoad\x12\x14\n\x0cnum_sessions\x18\x01 \x01(\r\x12\x14\n\x0cmax_sessions\x18\x02 \x01(\r\x12\x13\n\x0bnum_waiting\x18\x03 \x01(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x64raftpool/v1/load.proto\x12\x0c\x64raftpool.v1\"\x8a\x01\n\x0bReplicaLoad\x12\x14\n\x0cnum_sessions\x18\x01 \x01(\r\x12\x14\n\x0cmax_sessions\x18\x02 \x01(\r\x12\x13\n\x0bnum_waiting\x18\x03 \x01(\r\x12\x12\n\nbusy_share\x18\x04 \x01(\x02\x12\x10\n\x08queue_us\x18\x05 \x01(\r\x12\x14\n\x0c\x62udget_share\x18\x06 \x01(\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'draftpool.v1.load_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REPLICALOAD']._serialized_start=41
-  _globals['_REPLICALOAD']._serialized_end=119
+  _globals['_REPLICALOAD']._serialized_start=42
+  _globals['_REPLICALOAD']._serialized_end=180
 # @@protoc_insertion_point(module_scope)

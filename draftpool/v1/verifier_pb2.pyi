@@ -81,8 +81,10 @@ class VerifyTimings(_message.Message):
     def __init__(self, queue_us: _Optional[int] = ..., verify_us: _Optional[int] = ..., num_passes: _Optional[int] = ..., num_computed_tokens: _Optional[int] = ..., num_pass_sessions: _Optional[int] = ..., num_pass_tokens: _Optional[int] = ...) -> None: ...
 
 class DescribeVerifierRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("load_only",)
+    LOAD_ONLY_FIELD_NUMBER: _ClassVar[int]
+    load_only: bool
+    def __init__(self, load_only: _Optional[bool] = ...) -> None: ...
 
 class DescribeVerifierReply(_message.Message):
     __slots__ = ("model", "tokenizer_json", "vocabulary", "max_context_tokens", "max_tree_nodes", "num_parameters", "dtype", "architecture", "load")

@@ -176,6 +176,12 @@ async def test_describe_says_what_the_replica_runs(stub: Stub, replica: DrafterR
     assert description.load.max_sessions == 2
 
 
+async def test_asked_for_its_load_alone_it_tells_nothing_else(stub: Stub) -> None:
+    description = await stub.Describe(drafter_pb2.DescribeDrafterRequest(load_only=True))
+    assert description == drafter_pb2.DescribeDrafterReply(load=description.load)
+    assert description.load.max_sessions == 2
+
+
 def test_the_vocabulary_used_least_recently_goes_first(other_bridge: Any, same_bridge: Any) -> None:
     registry = BridgeRegistry(max_vocabularies=1)
     registry.add(same_bridge)

@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -121,3 +122,24 @@ async def test_a_closed_thread_drains(thread) -> None:
     thread.close()
     with pytest.raises(Draining):
         await thread.submit(Square(1))
+
+
+async def test_turns_are_work_and_waiting_for_room_is_none() -> None:
+    has_room = threading.Event()
+
+    def turn(jobs: Sequence[Square]) -> bool:
+        time.sleep(0.05)
+        for job in jobs if has_room.is_set() else ():
+            job.answer(0)
+        return has_room.is_set()
+
+    thread = EngineThread(turn, name="roomy", max_waiting=1)
+    job = asyncio.create_task(thread.submit(Square(1)))
+    await asyncio.sleep(0.2)
+    assert thread.busy.at(time.monotonic()) == 0
+    has_room.set()
+    await job
+    async with asyncio.timeout(3):  # the answer comes before the turn is over
+        while thread.busy.at(time.monotonic()) == 0:
+            await asyncio.sleep(0.01)
+    thread.close()

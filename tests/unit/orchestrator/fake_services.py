@@ -21,6 +21,7 @@ from draftpool.rpc.interceptors import MannersInterceptor
 from draftpool.rpc.security import ServerSecurity, add_port
 from draftpool.tree import ROOT, DraftTree
 from draftpool.v1 import drafter_pb2, drafter_pb2_grpc, verifier_pb2, verifier_pb2_grpc
+from draftpool.v1.load_pb2 import ReplicaLoad
 from draftpool.vocabulary import Vocabulary
 from draftpool.wire import policy_from_wire, tree_from_wire, tree_to_wire, vocabulary_from_wire, vocabulary_to_wire
 from orchestrator import draft_session, liveness
@@ -172,18 +173,20 @@ class FakeService:
 
 
 class FakeVerifier(FakeService, verifier_pb2_grpc.VerifierServicer):
-    """A target called `model`; `told` changes what it says of itself."""
+    """A target called `model`; `told` changes what it says of itself, `described` are the questions for that."""
 
     def __init__(self, model: str = "alphabet", *, always: Step = None, **told: Any) -> None:
         super().__init__(always)
         self.model = model
         self.told = told
+        self.described: list[verifier_pb2.DescribeVerifierRequest] = []
         self.num_refused = 0
 
     def register(self, server: grpc.aio.Server) -> None:
         verifier_pb2_grpc.add_VerifierServicer_to_server(self, server)
 
     async def Describe(self, request, context):  # noqa: ARG002
+        self.described.append(request)
         return verifier_pb2.DescribeVerifierReply(
             **{
                 "model": self.model,
@@ -216,8 +219,9 @@ class FakeDrafter(FakeService, drafter_pb2_grpc.DrafterServicer):
         shapes: the branching factors that it was asked for.
     """
 
-    def __init__(self, *, always: Step = None, max_tree_nodes: int = 16) -> None:
+    def __init__(self, *, always: Step = None, max_tree_nodes: int = 16, load: ReplicaLoad | None = None) -> None:
         super().__init__(always)
+        self.load = load
         self.max_tree_nodes = max_tree_nodes
         self.vocabularies: set[str] = set()
         self.num_lessons = 0
@@ -227,7 +231,7 @@ class FakeDrafter(FakeService, drafter_pb2_grpc.DrafterServicer):
         drafter_pb2_grpc.add_DrafterServicer_to_server(self, server)
 
     async def Describe(self, request, context):  # noqa: ARG002
-        return drafter_pb2.DescribeDrafterReply(model="fake", max_tree_nodes=self.max_tree_nodes)
+        return drafter_pb2.DescribeDrafterReply(model="fake", max_tree_nodes=self.max_tree_nodes, load=self.load)
 
     async def RegisterVocabulary(self, request, context):  # noqa: ARG002
         self.vocabularies.add(vocabulary_from_wire(request.vocabulary).fingerprint)

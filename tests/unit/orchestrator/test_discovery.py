@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -10,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from orchestrator.discovery import DnsName, StaticAddresses, sources_of
+from orchestrator.kubernetes_discovery import KubernetesService
 from orchestrator.settings import OrchestratorSettings
 
 
@@ -56,6 +59,32 @@ async def test_a_pool_may_have_a_list_and_names_at_once() -> None:
 
 async def test_a_pool_without_entries_has_no_source() -> None:
     assert sources_of([], dns_refresh_s=1) == []
+
+
+async def test_a_service_is_named_with_or_without_its_namespace_and_its_port_by_number_or_name() -> None:
+    assert sources_of(["kubernetes:///verifier:grpc", "kubernetes:///pools/verifier-2:8000"], dns_refresh_s=7) == [
+        KubernetesService("verifier", "grpc"),
+        KubernetesService("verifier-2", 8000, "pools"),
+    ]
+
+
+def test_the_kubernetes_client_is_loaded_only_where_a_service_is_named() -> None:
+    script = (
+        "import sys\nfrom orchestrator.discovery import sources_of\n"
+        "import orchestrator.server\nsources_of(['a:1', 'dns:///a:1'], dns_refresh_s=1)\n"
+        "sys.exit('kubernetes' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+def test_without_the_client_a_service_is_refused_at_start_and_it_is_said_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "kubernetes.aio.client", None)
+    for name in ("orchestrator.kubernetes_discovery", "orchestrator.slice_api"):
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ValidationError, match=r"install draftpool\[kubernetes\]"):
+        OrchestratorSettings(verifiers="kubernetes:///verifier:grpc")
 
 
 async def test_a_name_is_all_the_addresses_that_the_resolver_knows() -> None:
@@ -110,6 +139,15 @@ async def test_a_lookup_does_not_hold_up_the_event_loop(monkeypatch: pytest.Monk
         "dns:a:1",
         "dns://8.8.8.8/a:1",
         "dns:///a",
+        "other:///a:1",
+        "kubernetes:///a",
+        "kubernetes:///a:0",
+        "kubernetes:///a:65536",
+        "kubernetes:///a:Grpc",
+        "kubernetes:///a.b:grpc",
+        "kubernetes:///a/b/c:grpc",
+        "kubernetes:///:grpc",
+        "kubernetes://a:grpc",
     ],
 )
 def test_what_is_no_address_is_refused_at_start_in_words(entry: str) -> None:

@@ -5,29 +5,21 @@ import time
 
 import pytest
 
-from orchestrator.admission import Admission
-from orchestrator.bandit import BanditRegistry, LocalSums, Method
+from draftpool.client import Client
 from orchestrator.fleet import Fleet
 from orchestrator.metrics import POOL_REPLICAS, watch_pools
 from orchestrator.replicas import Health, PoolState, Replica
-from orchestrator.servicer import GenerationServicer
-from orchestrator.settings import OrchestratorSettings
 from tests.unit.orchestrator.fake_services import FakeDrafter, FakeVerifier, Fault, fleet_of, until
 from tests.unit.orchestrator.generating import generation, run, text_of
+from tests.unit.orchestrator.serving import serving
 
 UNDISTURBED = "bcdefghijklm"
 
 
 async def listed(fleet: Fleet) -> list[tuple[str, bool]]:
     """The models that a client is told of, and whether they have a drafter."""
-    servicer = GenerationServicer(
-        fleet,
-        BanditRegistry((), LocalSums(), Method()),
-        Admission(max_running=1, max_waiting=1, lift_s=1),
-        OrchestratorSettings(),
-    )
-    reply = await servicer.ListModels(None, None)  # type: ignore[arg-type]
-    return [(model.name, model.has_drafter) for model in reply.models]
+    async with serving(fleet) as served, Client(served.address) as client:
+        return [(model.name, model.has_drafter) for model in await client.list_models()]
 
 
 async def test_a_verifier_or_drafter_that_dies_idle_is_not_named_any_more_and_is_again_when_it_is_back() -> None:

@@ -54,15 +54,18 @@ NO_USE_TO_THIS_REQUEST: dict[str, Step] = {
 
 
 @pytest.mark.parametrize("case", [*NO_USE_TO_ANYBODY, *NO_USE_TO_THIS_REQUEST])
-async def test_a_drafter_of_no_use_leaves_plain_decoding_and_is_down_only_if_it_is_of_no_use_to_others(
+async def test_a_drafter_of_no_use_leaves_plain_decoding_and_is_put_out_only_if_it_is_of_no_use_to_others(
     case: str,
 ) -> None:
     drafter = FakeDrafter(always=(NO_USE_TO_ANYBODY | NO_USE_TO_THIS_REQUEST)[case])
     async with fleet_of(FakeVerifier(), drafter, refresh_s=60) as fleet:
-        text, rounds = await run(generation(fleet, shape=chain(2), draft_patience=replace(UNHURRIED, timeout_s=0.1)))
+        era = fleet.drafters[0].era
+        text, rounds = await run(
+            generation(fleet, shape=chain(2), draft_patience=replace(UNHURRIED, stall_s=0.2, timeout_s=0.2))
+        )
         assert text == UNDISTURBED
         assert [round_.tree.num_nodes for round_ in rounds] == [0] * 12
-        assert fleet.drafters[0].is_up == (case in NO_USE_TO_THIS_REQUEST)
+        assert (fleet.drafters[0].era is era) == (case in NO_USE_TO_THIS_REQUEST)
 
 
 async def test_replies_that_cannot_be_read_leave_plain_decoding_and_put_the_drafter_out() -> None:

@@ -45,6 +45,23 @@ async def test_whatever_a_lost_session_is_called_the_text_goes_on_undisturbed(lo
         assert sorted(opening for verifier in verifiers for opening in verifier.openings) == [[0], [*range(9)]]
 
 
+async def test_a_replica_that_drains_keeps_its_session_until_its_grace_ends_and_then_another_has_it() -> None:
+    verifiers = [FakeVerifier(), FakeVerifier()]
+    async with fleet_of(*verifiers, FakeDrafter()) as fleet:
+        rounds = []
+        async for round_ in generation(fleet, max_new_tokens=16).rounds():
+            rounds.append(round_)
+            leaving, staying = sorted(verifiers, key=lambda verifier: verifier.num_open, reverse=True)
+            if len(rounds) == 1:
+                await leaving.drain()
+                await until(lambda: sum(replica.is_up for replica in fleet.verifiers) == 1)
+            if len(rounds) == 2:
+                assert (leaving.num_messages, staying.num_messages) == (2, 0)
+                leaving.script = [Draining("the grace has ended")]
+        assert text_of(rounds) == "bcdefghijklmnopq"
+        assert sorted(opening for verifier in verifiers for opening in verifier.openings) == [[0], [*range(9)]]
+
+
 @pytest.mark.parametrize("end", [Fault.END_STREAM, Fault.ANSWER_AND_END_STREAM])
 async def test_a_stream_that_just_ends_is_a_lost_one(end: Fault) -> None:
     verifiers = [FakeVerifier(), FakeVerifier()]

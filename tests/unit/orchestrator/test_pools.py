@@ -1,7 +1,6 @@
 """Pools whose addresses change, and which of their replicas a request meets, over real gRPC."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import grpc
 import pytest
@@ -13,26 +12,12 @@ from orchestrator.ejection import EjectionPolicy
 from orchestrator.fleet import Fleet
 from orchestrator.prefixes import BLOCK_TOKENS
 from orchestrator.replicas import choose_replica
-from tests.unit.orchestrator.fake_services import FakeDrafter, FakeService, FakeVerifier, Step, fleet_of, until
+from tests.unit.orchestrator.fake_services import FakeDrafter, FakeVerifier, Step, fleet_of, until
 from tests.unit.orchestrator.generating import generation, run, text_of
+from tests.unit.orchestrator.told_addresses import ToldAddresses
 
 UNDISTURBED = "bcdefghijklm"
 PROMPT = [token % 26 for token in range(2 * BLOCK_TOKENS)]
-
-
-class ToldAddresses:
-    """A source in the test's hands."""
-
-    def __init__(self, *services: FakeService) -> None:
-        self._sets: asyncio.Queue[frozenset[str]] = asyncio.Queue()
-        self.tell(*services)
-
-    def tell(self, *services: FakeService) -> None:
-        self._sets.put_nowait(frozenset(service.address for service in services))
-
-    async def watch(self) -> AsyncIterator[frozenset[str]]:
-        while True:
-            yield await self._sets.get()
 
 
 def fleet_told(verifiers: ToldAddresses, drafters: ToldAddresses) -> Fleet:

@@ -19,13 +19,15 @@ from tests.unit.orchestrator.serving import orchestrator_of
 
 async def test_usage_says_what_a_request_took() -> None:
     verifier, drafter = FakeVerifier(always=busy), FakeDrafter()
-    async with orchestrator_of(verifier, drafter, draft_least_wait_s=2) as address, Client(address) as client:
+    async with (
+        orchestrator_of(verifier, drafter, draft_least_wait_s=2, draft_first_wait_s=2) as address,
+        Client(address) as client,
+    ):
         completion = await client.complete("alphabet", "ab", max_new_tokens=12, drafting=chain(3))
     usage = completion.finish.usage
     assert (usage.num_prompt_tokens, usage.num_new_tokens, usage.num_resumed_tokens) == (2, 12, 0)
-    # The first round does not wait for the drafter to take in the prompt, the second uses what it drew meanwhile.
-    assert (usage.num_rounds, usage.tokens_per_pass) == (4, 3)
-    assert (usage.num_drafted_nodes, usage.num_accepted_tokens) == (8, 8)
+    assert (usage.num_rounds, usage.tokens_per_pass) == (3, 4)
+    assert (usage.num_drafted_nodes, usage.num_accepted_tokens) == (9, 9)
     assert (usage.num_draft_sessions, usage.num_verify_sessions) == (1, 1)
     assert 0 < usage.prefill_us < usage.verify_us
     assert usage.queue_us <= usage.time_to_first_token_us <= usage.total_us

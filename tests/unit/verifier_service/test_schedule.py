@@ -82,3 +82,10 @@ def test_nobody_starves_whoever_comes_behind() -> None:
 def test_a_pass_needs_room_for_prefill_and_for_the_rest(chunk) -> None:
     with pytest.raises(BadParameter, match="prefill_chunk_tokens"):
         PassLimits(max_pass_tokens=40, prefill_chunk_tokens=chunk)
+
+
+def test_a_pass_is_as_full_as_the_fuller_of_its_two_budgets() -> None:
+    limits = PassLimits(max_pass_tokens=100, prefill_chunk_tokens=20)
+    assert limits.budget_share(num_tokens=50, num_prefill_tokens=0) == 0.5
+    assert limits.budget_share(num_tokens=20, num_prefill_tokens=20) == 1.0
+    assert limits.budget_share(num_tokens=0, num_prefill_tokens=0) == 0.0

@@ -297,3 +297,14 @@ async def test_describe_tells_everything_an_orchestrator_needs(stub, llama) -> N
     assert (described.dtype, described.architecture) == ("float32", "llama")
     assert described.num_parameters == llama.num_parameters
     assert described.load.max_sessions == 2
+
+
+async def test_asked_for_its_load_alone_it_tells_how_busy_it_has_been_and_nothing_else(stub) -> None:
+    only_load = verifier_pb2.DescribeVerifierRequest(load_only=True)
+    before = (await stub.Describe(only_load)).load
+    await replies_to(stub, opening([1, 2, 3]))
+    async with asyncio.timeout(5):  # a turn is counted when it has ended, a moment after its answers
+        while (after := await stub.Describe(only_load)).load.busy_share <= before.busy_share:
+            await asyncio.sleep(0.01)
+    assert after.load.budget_share > before.budget_share
+    assert after == verifier_pb2.DescribeVerifierReply(load=after.load)
