@@ -66,16 +66,15 @@ class TimedRound:
     num_sessions: int
 
 
-def timing_amounts(timed: TimedRound, round_s: float, arm_s: float) -> dict[str, float]:
+def timing_amounts(timed: TimedRound, round_s: float) -> dict[str, float]:
     """What a round adds to the sums. Rounds of sessions that share passes see the same; together they count as one.
 
     Args:
         round_s: what it is taken for, see `RoundTimes.believed`.
-        arm_s: what it would have taken if all sessions did the same, see `RoundTimes.if_all_did_s`.
     """
     weight = 1 / max(1, timed.num_sessions)
     nodes, depth = weight * timed.pass_nodes, weight * timed.depth
-    rounds_name, seconds_name = _names(timed.policy)
+    rounds_name, seconds_name, surplus_name = _names(timed.policy)
     return {
         "rounds": weight,
         "nodes": nodes,
@@ -90,7 +89,8 @@ def timing_amounts(timed: TimedRound, round_s: float, arm_s: float) -> dict[str,
         "draft_seconds": weight * timed.draft_s,
         "verify_seconds": weight * timed.verify_s,
         rounds_name: weight,
-        seconds_name: weight * arm_s,
+        seconds_name: weight * round_s,
+        surplus_name: weight * (timed.num_nodes - timed.pass_nodes),
     }
 
 
@@ -148,24 +148,19 @@ class RoundTimes:
         max_s = (_MAX_FIRST_SECONDS if is_new else _MAX_SECONDS) * expected_s
         return min(timed.round_s, max_s), timed.round_s < _MIN_SECONDS * expected_s
 
-    def if_all_did_s(self, timed: TimedRound, round_s: float) -> float:
-        """What a round would have taken if all sessions in its pass had drawn as many nodes.
+    def arm_seconds(self, arm: TreePolicy, num_nodes: float, depth: float) -> tuple[float, float]:
+        """Expected of a round of an arm whose trees have such a size on average, if all sessions drew such trees.
 
         A pass takes as long as all its nodes together make it. Under load, a session that drafts has nearly all of that
-        paid by the others, who wait as long as it does; what pays for one alone may then slow all of them down.
-        """
-        if self.num_rounds < _MIN_ROUNDS:
-            return round_s
-        return max(_MIN_SECONDS * round_s, round_s + self._fitted[1] * (timed.num_nodes - timed.pass_nodes))
-
-    def arm_seconds(self, arm: TreePolicy, num_nodes: float, depth: float) -> tuple[float, float]:
-        """Expected of a round of an arm whose trees have such a size on average.
+        paid by the others, who wait as long as it does; what pays for one alone may then slow all of them down. So the
+        nodes that an arm's sessions drew beyond those of their passes are added at their price.
 
         Returns:
             Seconds, and their standard error as a share of them.
         """
         modelled_s = self.seconds(num_nodes, depth)
-        rounds, own_s = (self.sums.get(name, 0.0) for name in _names(arm))
+        rounds, felt_s, surplus = (self.sums.get(name, 0.0) for name in _names(arm))
+        own_s = max(_MIN_SECONDS * felt_s, felt_s + self._fitted[1] * surplus)
         model_rounds = _MODEL_ROUNDS if arm.depth > 0 else _MODEL_PLAIN_ROUNDS
         seconds = (own_s + model_rounds * modelled_s) / (rounds + model_rounds)
         doubt = quadratic(self._doubt, (1.0, num_nodes, depth))
@@ -245,5 +240,5 @@ def with_borrowed(own: Mapping[str, float], lent: Mapping[str, float], num_round
 
 
 @lru_cache
-def _names(policy: TreePolicy) -> tuple[str, str]:
-    return f"{policy}/rounds", f"{policy}/seconds"
+def _names(policy: TreePolicy) -> tuple[str, str, str]:
+    return f"{policy}/rounds", f"{policy}/seconds", f"{policy}/surplus"

@@ -158,11 +158,9 @@ class TreeBandit:
         keep = 0.5 ** (ageing / (self._method.yield_half_life * num_sessions))
         self._sums.add(self._yield_key, yield_amounts(lessons, self._below), keep=keep)
         timed, timing_key = _timed(outcome), self._timing_key(self._load_class)
-        times = RoundTimes(self._sums.view(timing_key))
-        round_s, has_changed = times.believed(timed)
+        round_s, has_changed = RoundTimes(self._sums.view(timing_key)).believed(timed)
         keep = _KEEP_WHEN_CHANGED if has_changed else 0.5 ** (1 / (self._method.timing_half_life * num_sessions))
-        amounts = timing_amounts(timed, round_s, times.if_all_did_s(timed, round_s))
-        self._sums.add(timing_key, amounts, keep=keep)
+        self._sums.add(timing_key, timing_amounts(timed, round_s), keep=keep)
 
     def charge(self, policy: TreePolicy, wait_s: float, num_sessions: int) -> None:
         """A round waited in vain for such a draft, and went on without."""

@@ -15,7 +15,7 @@ def times(arm: TreeShape, num_plain_rounds: float, draft_s: float = 0.0) -> Roun
     sums: dict[str, float] = {}
     for policy, round_s, own_draft_s in ((NO_DRAFT, PLAIN_S, 0.0), (arm, num_plain_rounds * PLAIN_S, draft_s)):
         timed = TimedRound(policy, policy.num_nodes, policy.num_nodes, policy.depth, round_s, own_draft_s, PLAIN_S, 1)
-        for name, amount in timing_amounts(timed, round_s, round_s).items():
+        for name, amount in timing_amounts(timed, round_s).items():
             sums[name] = sums.get(name, 0.0) + 1000 * amount
     return RoundTimes(sums)
 

@@ -26,7 +26,7 @@ def learned(rounds: list[TimedRound]) -> RoundTimes:
     sums = LocalSums()
     for one in rounds:
         round_s, _ = RoundTimes(sums.view("key")).believed(one)
-        sums.add("key", timing_amounts(one, round_s, round_s))
+        sums.add("key", timing_amounts(one, round_s))
     return RoundTimes(sums.view("key"))
 
 

@@ -213,6 +213,25 @@ def rounds_that_told(bandit: TreeBandit) -> dict[TreePolicy, float]:
     }
 
 
+def test_what_one_session_drew_is_priced_as_if_all_had_drawn_it() -> None:
+    """Of 32 sessions some draft, at the cost of all: their own rounds are no longer than anybody's in the same pass."""
+    bandit, rng, num_sessions = TreeBandit((chain(2),), method=Method(policy=UcbTuned(0))), random.Random(0), 32
+    for _ in range(300):
+        num_drafting = rng.randrange(num_sessions + 1)
+        arms = [chain(2)] * num_drafting + [NO_DRAFT] * (num_sessions - num_drafting)
+        pass_nodes = sum(arm.num_nodes for arm in arms) / num_sessions
+        pass_s = 0.01 + num_sessions * 0.001 * (1 + pass_nodes)
+        for arm in arms:
+            tree = drawn(arm)
+            accepted = tuple(range(tree.num_nodes))[: rng.choice((0, 1, 2))]
+            verified = VerifiedTree(arm, tree, accepted, len(accepted) + 1)
+            bandit.observe(RoundOutcome(verified, pass_s, 0.0, pass_s, num_sessions, pass_nodes))
+    seconds = round_seconds(bandit)
+    assert seconds[chain(2)] == pytest.approx(0.01 + num_sessions * 0.003, rel=0.15)
+    assert seconds[NO_DRAFT] == pytest.approx(0.01 + num_sessions * 0.001, rel=0.15)
+    assert bandit.choose() == NO_DRAFT
+
+
 @pytest.mark.parametrize(("node_s", "pays"), [(0.0001, True), (0.001, False)])
 def test_what_pays_for_one_session_and_slows_the_others_down_is_not_chosen(node_s: float, pays: bool) -> None:
     """Passes of 32 sessions, each node as dear as a token: drafting alone is nearly free, drafting together is not."""
