@@ -106,6 +106,7 @@ class Client:
         self.address = address
         self._client_id = client_id
         self._patience = patience
+        self._was_reached = False
         self._access = access_to(address, api_key=api_key, tls=tls)
         self._channel = open_channel(address, CLIENT_OPTIONS, tls=self._access.tls)
         self._stub = generation_pb2_grpc.GenerationStub(self._channel)
@@ -147,11 +148,12 @@ class Client:
         """
         expires_at = None if timeout_s is None else time.monotonic() + timeout_s
         story = Continuation(generate_request(model, prompt, options))
-        retries = Retries(self._patience)
+        retries = Retries(self._patience, was_reached=self._was_reached)
         while True:
             try:
                 async with aclosing(self._stream(story, expires_at)) as replies:
                     async for reply in replies:
+                        self._was_reached = True
                         retries.progress()
                         for event in story.events(reply):
                             yield event

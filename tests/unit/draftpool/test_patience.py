@@ -10,6 +10,7 @@ from draftpool.errors import (
     Draining,
     InternalError,
     NoCapacity,
+    NoSecureConnection,
     NothingAnswers,
     Unavailable,
     UnknownModel,
@@ -20,9 +21,11 @@ from draftpool.patience import Patience, Retries
 class Attempts:
     """Retries with a clock that the pauses move, and dice that never add anything."""
 
-    def __init__(self, lost_s: float = 30.0, full_s: float = 0.0, dice: float = 0.0) -> None:
+    def __init__(self, lost_s: float = 30.0, full_s: float = 0.0, dice: float = 0.0, was_reached: bool = False) -> None:
         self.now_s = 0.0
-        self.retries = Retries(Patience(lost_s, full_s), clock=lambda: self.now_s, dice=lambda: dice)
+        self.retries = Retries(
+            Patience(lost_s, full_s), was_reached=was_reached, clock=lambda: self.now_s, dice=lambda: dice
+        )
 
     def fail(self, error: DraftpoolError) -> float:
         pause_s = self.retries.pause_s(error)
@@ -50,6 +53,17 @@ def test_what_a_server_says_that_is_just_as_lost_counts_only_after_a_loss(error:
     attempts = Attempts()
     attempts.fail(ConnectionLost("x"))
     assert attempts.fail(error) > 0
+
+
+@pytest.mark.parametrize("error", [NothingAnswers("x"), NoSecureConnection("x")])
+def test_a_server_that_has_answered_before_is_lost_where_one_that_never_did_is_a_wrong_address(
+    error: DraftpoolError,
+) -> None:
+    with pytest.raises(type(error)):
+        Attempts().fail(error)
+    assert Attempts(lost_s=10, was_reached=True).fail_until_it_gives_up(error) >= 8
+    with pytest.raises(NoCapacity):
+        Attempts(was_reached=True).fail(NoCapacity("x"))
 
 
 @pytest.mark.parametrize("error", [BadParameter("x"), DeadlineExceeded("x"), InternalError("x")])
