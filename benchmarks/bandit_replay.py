@@ -30,7 +30,7 @@ class Player(Protocol):
 
     def choose(self) -> TreePolicy: ...
 
-    def release(self, arm: TreePolicy) -> None: ...
+    def release(self) -> None: ...
 
     def observe(self, outcome: RoundOutcome) -> None: ...
 
@@ -44,7 +44,7 @@ class Always:
     def choose(self) -> TreePolicy:
         return self.arm
 
-    def release(self, arm: TreePolicy) -> None:
+    def release(self) -> None:
         pass
 
     def observe(self, outcome: RoundOutcome) -> None:
@@ -61,8 +61,8 @@ class Alternating:
     def choose(self) -> TreePolicy:
         return self._playing.choose()
 
-    def release(self, arm: TreePolicy) -> None:
-        self._playing.release(arm)
+    def release(self) -> None:
+        self._playing.release()
 
     def observe(self, outcome: RoundOutcome) -> None:
         self._playing.observe(outcome)
@@ -161,7 +161,7 @@ def play(
         expected_s = clock.expected_s(arms, sum(len(place.parents) for place in places))
         round_s, draft_share = clock.noisy(expected_s, rng), clock.draft_share(arms, expected_s)
         for index, (arm, place) in enumerate(zip(arms, places, strict=True)):
-            player.release(arm)
+            player.release()
             player.observe(_outcome(arm, place, round_s, draft_share, clock.num_sessions))
             text, position = at[index][0], at[index][1] + place.num_tokens
             at[index] = (text, position) if position < text.num_positions else (next(texts), 0)

@@ -38,7 +38,7 @@ class PlainUcb:
     def __post_init__(self) -> None:
         self._stats = {arm: _Arm() for arm in dict.fromkeys([NO_DRAFT, *self.arms])}
 
-    def release(self, arm: TreePolicy) -> None:
+    def release(self) -> None:
         pass
 
     def choose(self) -> TreePolicy:

@@ -36,7 +36,7 @@ class DrafterSettings(BaseSettings):
     num_threads: int = Field(
         1, ge=1, description="Torch threads. A drafter is small: a second thread costs more than it brings."
     )
-    max_sessions: int = Field(32, ge=1, description="Sessions open at once; more are refused with a retry hint.")
+    max_sessions: int = Field(128, ge=1, description="Sessions open at once; more are refused with a retry hint.")
     state_memory_mib: int = Field(
         128, ge=1, description="Memory for recurrent states, in MiB: one for every session and every live tree node."
     )

@@ -202,7 +202,7 @@ class Generation:
     def _release(self) -> None:
         """The round whose shape the bandit chose is over."""
         if self._chosen is not None:
-            self._bandit.release(self._chosen)
+            self._bandit.release()
             self._chosen = None
 
     def _learn(
@@ -222,7 +222,7 @@ class Generation:
                 draft_s=(draft.elapsed_us - waited_us) / 1e6,
                 verify_s=verdict.elapsed_us / 1e6,
                 num_sessions=verdict.num_sessions,
-                pass_nodes=verdict.pass_nodes,
+                verify_pass=verdict.verify_pass,
             )
         )
 

@@ -12,6 +12,7 @@ from draftpool.sampling import SamplingParams
 from draftpool.tree import DraftTree
 from draftpool.v1 import sampling_pb2, tree_pb2, verifier_pb2
 from draftpool.wire import sampling_to_wire, tree_to_wire
+from orchestrator.bandit.passes import VerifyPass
 from orchestrator.fleet import Target
 from orchestrator.liveness import StallPolicy
 from orchestrator.model_stream import ModelStream
@@ -39,7 +40,7 @@ class Verdict:
         laws: the target's, under the rejection rule.
         num_lost: sessions lost on the way to this reply.
         num_sessions: open at the verifier as it replied.
-        pass_nodes: of the sessions in the same pass, on average, this one among them.
+        verify_pass: that the tree was in, the last of several.
     """
 
     chosen_token_ids: tuple[int, ...]
@@ -52,7 +53,7 @@ class Verdict:
     laws: TargetLaws | None = None
     num_lost: int = 0
     num_sessions: int = 1
-    pass_nodes: float = 0.0
+    verify_pass: VerifyPass | None = None
 
     def logprob(self, row: int, token_id: int) -> float | None:
         """Of a token that the row's choice has become; None where not asked for."""
@@ -176,7 +177,7 @@ class VerifySource:
             tuple(reply.top_logprobs),
             self._laws(reply, tree, drawn_from),
             num_sessions=reply.load.num_sessions,
-            pass_nodes=_pass_nodes(reply.timings, tree),
+            verify_pass=_pass(reply.timings),
         )
 
     def _laws(
@@ -215,11 +216,11 @@ class VerifySource:
         return self._stream
 
 
-def _pass_nodes(timings: verifier_pb2.VerifyTimings, tree: DraftTree) -> float:
-    """What each session had computed besides its last token."""
-    if timings.num_pass_sessions <= 1:
-        return float(tree.num_nodes)
-    return max(0.0, timings.num_pass_tokens / timings.num_pass_sessions - 1)
+def _pass(timings: verifier_pb2.VerifyTimings) -> VerifyPass | None:
+    if not (timings.num_passes and timings.num_pass_sessions):
+        return None
+    seconds = timings.verify_us / 1e6 / timings.num_passes
+    return VerifyPass(timings.num_pass_sessions, timings.num_pass_tokens, seconds)
 
 
 def _support(laws: SparseLaws) -> tree_pb2.SparseRows:

@@ -30,15 +30,6 @@ class Estimate(NamedTuple):
     num_rounds: float
 
 
-def told(known: Estimate, num_rounds: float) -> Estimate:
-    """What will be known, as far as that can be said, once so many rounds more have told of an arm."""
-    if num_rounds == 0:
-        return known
-    before = known.num_rounds + 1  # the prior stands for a round
-    shrunk = known.std_error * sqrt(before / (before + num_rounds))
-    return known._replace(std_error=shrunk, num_rounds=known.num_rounds + num_rounds)
-
-
 Policy = Callable[[Sequence[Estimate]], list[float]]
 """From what is known of the arms to their indices."""
 

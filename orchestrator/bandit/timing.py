@@ -1,4 +1,7 @@
-"""What a round takes, learned from rounds: plain + so much a node + so much a level. From additive sums. Pure."""
+"""What a round takes, learned from rounds. From additive sums. Pure.
+
+A drafted round takes so much at all, so much a node and so much a level; a plain one its own time.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +9,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import sqrt
+from typing import NamedTuple
 
 from draftpool.tree import NO_DRAFT
 from draftpool.tree_policy import TreePolicy
 from orchestrator.bandit.least_squares import Matrix, Vector, inverse, quadratic, solve_non_negative
+from orchestrator.bandit.passes import PRIOR_ROW, NodePrice, VerifyPass
 
-_PRIOR_NODE = 0.02
 _PRIOR_LEVEL = 0.08
-"""A verified node and a drafted level before anything is known, in plain rounds. Hopeful: a tree that costs more is
-found out by drawing it, one that is thought too dear is never drawn."""
+"""A drafted level before anything is known, in plain rounds. Hopeful: a tree that costs more is found out by drawing
+it, one that is thought too dear is never drawn."""
 
-_PRIOR_ROUNDS = 0.25
-_PRIOR_NODES = 8.0
-_PRIOR_LEVELS = 4.0
-"""The prior weighs as much as so many rounds with trees of that size: little. Under load a node may cost ten times
-that, and who has only drawn trees must doubt that he knows what a plain round takes."""
+_LEVEL_WEIGHT = 2.0
+"""The level's weighs as much as an eighth of a round with four: little. Who has only drawn trees must doubt that he
+knows what a plain round takes."""
+
+_BASE_WEIGHT = 1.0
+"""That a drafted round takes what a plain one takes, besides its nodes and levels, weighs as much as a round: to draft
+at all has a price, which the first drafts tell."""
 
 _MODEL_ROUNDS = 12.0
 """An arm's own rounds speak for themselves once there are more than about that many; below, the model speaks."""
 
 _MODEL_PLAIN_ROUNDS = 1.0
-"""The same for plain decoding: to draft at all has a price that the model does not know of."""
+"""The same for plain decoding, which the model of drafted rounds knows nothing of."""
 
 _MODEL_ERROR = 0.1
 """How far times are from the straight line that the model is, as a share."""
@@ -41,6 +47,8 @@ _MIN_SECONDS = 0.25
 """Of what was expected. A round that takes longer has stalled and is taken at that, which is more for a policy that is
 new; one that is quicker was not lucky, the world has changed."""
 
+OWN_SECONDS, OWN_PASS_NODES = "/seconds", "/pass_nodes"
+
 _NO_KNOWLEDGE: Matrix = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
@@ -51,14 +59,14 @@ class TimedRound:
     Attributes:
         policy: what the drafter was asked for.
         num_nodes, depth: of the tree that came.
-        pass_nodes: of the trees in the same pass, on average, this one among them.
+        verify_pass: that the tree was in.
         draft_s, verify_s: its shares spent waiting for the draft and for the verdict.
         num_sessions: open at the verifier, this one among them.
     """
 
     policy: TreePolicy
     num_nodes: int
-    pass_nodes: float
+    verify_pass: VerifyPass
     depth: int
     round_s: float
     draft_s: float
@@ -73,25 +81,34 @@ def timing_amounts(timed: TimedRound, round_s: float) -> dict[str, float]:
         round_s: what it is taken for, see `RoundTimes.believed`.
     """
     weight = 1 / max(1, timed.num_sessions)
-    nodes, depth = weight * timed.pass_nodes, weight * timed.depth
-    rounds_name, seconds_name, surplus_name = _names(timed.policy)
-    return {
+    seconds, nodes = weight * round_s, weight * timed.verify_pass.nodes_per_session
+    own = _names(timed.policy)
+    amounts = {
         "rounds": weight,
-        "nodes": nodes,
-        "depth": depth,
-        "nodes*nodes": nodes * timed.pass_nodes,
-        "nodes*depth": nodes * timed.depth,
-        "depth*depth": depth * timed.depth,
-        "rounds*seconds": weight * round_s,
-        "nodes*seconds": nodes * round_s,
-        "depth*seconds": depth * round_s,
-        "seconds*seconds": weight * round_s * round_s,
+        "in_pass": weight * timed.verify_pass.num_sessions,
+        "open": weight * max(1, timed.num_sessions),
+        "seconds*seconds": seconds * round_s,
         "draft_seconds": weight * timed.draft_s,
         "verify_seconds": weight * timed.verify_s,
-        rounds_name: weight,
-        seconds_name: weight * round_s,
-        surplus_name: weight * (timed.num_nodes - timed.pass_nodes),
+        own.rounds: weight,
+        own.seconds: seconds,
+        own.nodes: weight * timed.num_nodes,
+        own.pass_nodes: nodes,
     }
+    if timed.policy.depth > 0:
+        depth = weight * timed.depth
+        amounts |= {
+            "drafted": weight,
+            "nodes": nodes,
+            "depth": depth,
+            "nodes*nodes": nodes * timed.verify_pass.nodes_per_session,
+            "nodes*depth": nodes * timed.depth,
+            "depth*depth": depth * timed.depth,
+            "drafted*seconds": seconds,
+            "nodes*seconds": nodes * round_s,
+            "depth*seconds": depth * round_s,
+        }
+    return amounts
 
 
 def waiting_amounts(policy: TreePolicy, wait_s: float, num_sessions: int) -> dict[str, float]:
@@ -99,7 +116,7 @@ def waiting_amounts(policy: TreePolicy, wait_s: float, num_sessions: int) -> dic
 
     The round itself is a plain one. When the late tree is used after all, that round is the policy's.
     """
-    return {_names(policy)[1]: wait_s / max(1, num_sessions)}
+    return {_names(policy).seconds: wait_s / max(1, num_sessions)}
 
 
 @dataclass(frozen=True)
@@ -108,9 +125,11 @@ class RoundTimes:
 
     Attributes:
         sums: as `timing_amounts` adds them.
+        node_price: under this load.
     """
 
     sums: Mapping[str, float]
+    node_price: NodePrice
 
     @property
     def num_rounds(self) -> float:
@@ -118,7 +137,19 @@ class RoundTimes:
 
     @property
     def num_plain_rounds(self) -> float:
-        return self.sums.get(_names(NO_DRAFT)[0], 0.0)
+        return self.sums.get(_PLAIN.rounds, 0.0)
+
+    @property
+    def total_s(self) -> float:
+        """Of all rounds."""
+        return self.sums.get("drafted*seconds", 0.0) + self.sums.get(_PLAIN.seconds, 0.0)
+
+    def pace(self, times: RoundTimes) -> float:
+        """How many times as long all rounds took as they would have under another load, all nodes left aside."""
+        of, (base_s, _, level_s) = self.sums.get, times._fitted
+        nodes_s = self.node_price.seconds * (of("nodes", 0.0) + of(_PLAIN.pass_nodes, 0.0))
+        expected_s = base_s * of("drafted", 0.0) + level_s * of("depth", 0.0) + times.plain_s * self.num_plain_rounds
+        return max(_MIN_SECONDS * self.total_s, self.total_s - nodes_s) / expected_s
 
     @cached_property
     def plain_s(self) -> float:
@@ -134,19 +165,20 @@ class RoundTimes:
             return _PRIOR_LEVEL
         return self.sums["draft_seconds"] / depth * self.sums["rounds"] / verify_s
 
-    def seconds(self, num_nodes: float, depth: float) -> float:
+    def drafted_s(self, num_nodes: float, depth: float) -> float:
         """Expected of a round with such a tree."""
-        plain_s, node_s, level_s = self._fitted
-        return plain_s + node_s * num_nodes + level_s * depth
+        base_s, node_s, level_s = self._fitted
+        return base_s + node_s * num_nodes + level_s * depth
 
     def believed(self, timed: TimedRound) -> tuple[float, bool]:
         """What a round is taken for, in seconds, and whether it was so quick that what was known must be old."""
         if self.num_rounds < _MIN_ROUNDS:
             return timed.round_s, False
-        expected_s = self.seconds(timed.pass_nodes, timed.depth)
-        is_new = self.sums.get(_names(timed.policy)[0], 0.0) < _MIN_ROUNDS
-        max_s = (_MAX_FIRST_SECONDS if is_new else _MAX_SECONDS) * expected_s
-        return min(timed.round_s, max_s), timed.round_s < _MIN_SECONDS * expected_s
+        others_s = self._fitted[1] * timed.verify_pass.nodes_per_session
+        expected_s = self.drafted_s(0, timed.depth) if timed.policy.depth > 0 else self.plain_s
+        is_new = self.sums.get(_names(timed.policy).rounds, 0.0) < _MIN_ROUNDS
+        max_s = (_MAX_FIRST_SECONDS if is_new else _MAX_SECONDS) * (expected_s + others_s)
+        return min(timed.round_s, max_s), timed.round_s < _MIN_SECONDS * (expected_s + others_s)
 
     def arm_seconds(self, arm: TreePolicy, num_nodes: float, depth: float) -> tuple[float, float]:
         """Expected of a round of an arm whose trees have such a size on average, if all sessions drew such trees.
@@ -158,9 +190,10 @@ class RoundTimes:
         Returns:
             Seconds, and their standard error as a share of them.
         """
-        modelled_s = self.seconds(num_nodes, depth)
-        rounds, felt_s, surplus = (self.sums.get(name, 0.0) for name in _names(arm))
-        own_s = max(_MIN_SECONDS * felt_s, felt_s + self._fitted[1] * surplus)
+        price = self.node_price
+        modelled_s = max(self.drafted_s(num_nodes, depth), price.least_s + price.least_node_s * num_nodes)
+        rounds, felt_s, nodes, pass_nodes = (self.sums.get(name, 0.0) for name in _names(arm))
+        own_s = max(_MIN_SECONDS * felt_s, felt_s + self._fitted[1] * (nodes - pass_nodes))
         model_rounds = _MODEL_ROUNDS if arm.depth > 0 else _MODEL_PLAIN_ROUNDS
         seconds = (own_s + model_rounds * modelled_s) / (rounds + model_rounds)
         doubt = quadratic(self._doubt, (1.0, num_nodes, depth))
@@ -170,26 +203,32 @@ class RoundTimes:
 
     @cached_property
     def _matrix(self) -> Matrix:
-        """Sums of the products of two features of a round, the prior's rounds among them.
+        """Sums of the products of two features of a drafted round, the prior's rounds among them.
 
-        The prior says node_s - _PRIOR_NODE * plain_s = 0 and the like, so it needs no unit of time.
+        The prior says base_s = a plain round's, node_s = node_price and level_s - _PRIOR_LEVEL * base_s = 0.
         """
         of = self.sums.get
-        node_weight, level_weight = _PRIOR_ROUNDS * _PRIOR_NODES**2, _PRIOR_ROUNDS * _PRIOR_LEVELS**2
-        rounds = of("rounds", 0.0) + node_weight * _PRIOR_NODE**2 + level_weight * _PRIOR_LEVEL**2
-        nodes = of("nodes", 0.0) - node_weight * _PRIOR_NODE
-        depth = of("depth", 0.0) - level_weight * _PRIOR_LEVEL
-        nodes_depth = of("nodes*depth", 0.0)
+        base_weight = _BASE_WEIGHT if self.num_plain_rounds > 0 else 0.0
+        drafted = of("drafted", 0.0) + base_weight + _LEVEL_WEIGHT * _PRIOR_LEVEL**2
+        nodes, nodes_depth = of("nodes", 0.0), of("nodes*depth", 0.0)
+        depth = of("depth", 0.0) - _LEVEL_WEIGHT * _PRIOR_LEVEL
         return (
-            (rounds, nodes, depth),
-            (nodes, of("nodes*nodes", 0.0) + node_weight, nodes_depth),
-            (depth, nodes_depth, of("depth*depth", 0.0) + level_weight),
+            (drafted, nodes, depth),
+            (nodes, of("nodes*nodes", 0.0) + self.node_price.weight, nodes_depth),
+            (depth, nodes_depth, of("depth*depth", 0.0) + _LEVEL_WEIGHT),
         )
 
-    @property
+    @cached_property
     def _seconds_by_feature(self) -> Vector:
-        of = self.sums.get
-        return of("rounds*seconds", 0.0), of("nodes*seconds", 0.0), of("depth*seconds", 0.0)
+        of, expected_s = self.sums.get, self.node_price.weight * self.node_price.seconds
+        base_s = _BASE_WEIGHT * self._plain_mean_s
+        return of("drafted*seconds", 0.0) + base_s, of("nodes*seconds", 0.0) + expected_s, of("depth*seconds", 0.0)
+
+    @cached_property
+    def _plain_mean_s(self) -> float:
+        """Of plain rounds, had nobody else drafted; 0 where there was none."""
+        rounds, felt_s, _, pass_nodes = (self.sums.get(name, 0.0) for name in _PLAIN)
+        return max(_MIN_SECONDS * felt_s, felt_s - self.node_price.seconds * pass_nodes) / rounds if rounds > 0 else 0.0
 
     @cached_property
     def _doubt(self) -> Matrix:
@@ -198,47 +237,44 @@ class RoundTimes:
 
     @cached_property
     def _fitted(self) -> Vector:
-        """Seconds of a plain round, a node, a level: least squares, none negative."""
+        """Seconds of a drafted round at all, a node, a level: least squares, none negative."""
         if self.num_rounds == 0:
-            return 1.0, _PRIOR_NODE, _PRIOR_LEVEL
+            return 1.0, PRIOR_ROW, _PRIOR_LEVEL
         by_feature = self._seconds_by_feature
         fitted = solve_non_negative(self._matrix, by_feature, self._doubt)
         if fitted[0] > 0:
             return fitted
         # Rounds of large trees alone, and odd ones: the prior's proportions.
-        units = _PRIOR_NODE * self.sums["nodes"] + _PRIOR_LEVEL * self.sums["depth"] + self.num_rounds
-        plain_s = by_feature[0] / units
-        return plain_s, _PRIOR_NODE * plain_s, _PRIOR_LEVEL * plain_s
+        of = self.sums.get
+        base_s = by_feature[0] / (PRIOR_ROW * of("nodes", 0.0) + _PRIOR_LEVEL * of("depth", 0.0) + self.num_rounds)
+        return base_s, PRIOR_ROW * base_s, _PRIOR_LEVEL * base_s
 
     @cached_property
     def _deviation_s(self) -> float:
         """Of a round from what was expected of it, in seconds; the prior counts as a round."""
         if self.num_rounds == 0:
             return _PRIOR_SPREAD
-        by_feature, fitted = self._seconds_by_feature, self._fitted
-        explained = 2 * sum(map(float.__mul__, fitted, by_feature)) - quadratic(self._matrix, fitted)
-        prior = (_PRIOR_SPREAD * by_feature[0] / self.num_rounds) ** 2
-        residue = max(0.0, self.sums["seconds*seconds"] - explained)
-        return sqrt((residue + prior) / (self.num_rounds + 1))
+        fitted, plain_rounds, plain_s = self._fitted, self.num_plain_rounds, self.sums.get(_PLAIN.seconds, 0.0)
+        explained = 2 * sum(map(float.__mul__, fitted, self._seconds_by_feature)) - quadratic(self._matrix, fitted)
+        explained += plain_s**2 / plain_rounds if plain_rounds > 0 else 0.0
+        total = self.sums["seconds*seconds"] + _BASE_WEIGHT * self._plain_mean_s**2
+        total += self.node_price.weight * self.node_price.seconds**2
+        prior = (_PRIOR_SPREAD * self.total_s / self.num_rounds) ** 2
+        return sqrt((max(0.0, total - explained) + prior) / (self.num_rounds + 1))
 
 
-def with_borrowed(own: Mapping[str, float], lent: Mapping[str, float], num_rounds: float) -> dict[str, float]:
-    """Sums topped up to so many rounds with another load's, at the pace of the own rounds.
+class _Names(NamedTuple):
+    """Of a policy's own sums."""
 
-    A verifier with more to do is slower, but what a node or a level costs beside a plain round differs less.
-    """
-    own_rounds = own.get("rounds", 0.0)
-    pace = 1.0
-    if own_rounds > 0:
-        alike_s = RoundTimes(lent).seconds(own["nodes"] / own_rounds, own["depth"] / own_rounds)
-        pace = own["rounds*seconds"] / own_rounds / alike_s
-    share = min(1.0, (num_rounds - own_rounds) / lent["rounds"])
-    return {
-        name: own.get(name, 0.0) + share * pace ** name.count("seconds") * lent.get(name, 0.0)
-        for name in own.keys() | lent.keys()
-    }
+    rounds: str
+    seconds: str
+    nodes: str
+    pass_nodes: str
 
 
 @lru_cache
-def _names(policy: TreePolicy) -> tuple[str, str, str]:
-    return f"{policy}/rounds", f"{policy}/seconds", f"{policy}/surplus"
+def _names(policy: TreePolicy) -> _Names:
+    return _Names(f"{policy}/rounds", f"{policy}{OWN_SECONDS}", f"{policy}/nodes", f"{policy}{OWN_PASS_NODES}")
+
+
+_PLAIN = _names(NO_DRAFT)

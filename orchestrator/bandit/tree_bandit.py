@@ -9,28 +9,35 @@ Source: the bandit over tree shapes of "Mamba Drafters for Speculative Decoding"
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from draftpool.tree import NO_DRAFT
 from draftpool.tree_policy import TreePolicy
-from orchestrator.bandit.nesting import VerifiedTree, is_nested, nested_lessons
-from orchestrator.bandit.policies import Estimate, Policy, UcbTuned, choose, told
+from orchestrator.bandit.borrowing import with_borrowed
+from orchestrator.bandit.nesting import VerifiedTree, nested_lessons
+from orchestrator.bandit.passes import PassCosts, VerifyPass, pass_amounts
+from orchestrator.bandit.policies import Estimate, Policy, UcbTuned, choose
 from orchestrator.bandit.rewards import Pricing, measured_reward
 from orchestrator.bandit.sums import LocalSums, Sums
-from orchestrator.bandit.timing import RoundTimes, TimedRound, timing_amounts, waiting_amounts, with_borrowed
+from orchestrator.bandit.timing import RoundTimes, TimedRound, timing_amounts, waiting_amounts
 from orchestrator.bandit.yields import Yield, arm_yields, arms_below, yield_amounts
 
 _MAX_LOAD_CLASS = 12
 _BORROWED_ROUNDS = 32.0
 """A load class that is new starts as if it had seen so many rounds, with the proportions of its nearest neighbour's."""
 
+_STINT_ROUNDS = 2
+"""Sessions that run side by side play the same arm, about so many rounds each, before another is chosen. They make each
+other wait, for the pass and for every shared core. Where some draft and some do not, nobody's round shows what it costs
+if all do either; and who tries something odd alone has the others pay for it and finds it cheap."""
+
 _MIN_PLAIN_ROUNDS = 2.0
 _UNMEASURED = 10.0
 """All else is measured in plain rounds: while fewer are remembered, this error makes curiosity play them."""
 
-_KEEP_WHEN_CHANGED = 0.5
+_CHANGED_HALF_LIFE = 1.0
+"""Of times, in rounds of every session, while rounds are so quick that what is known of them must be old."""
 
 _PLAIN_AGEING = 0.05
 """A plain round tells nothing of trees, and ages what is known of them far less than a drafted one. Not at all would be
@@ -57,7 +64,7 @@ class RoundOutcome:
 
     Attributes:
         num_sessions: open at the verifier.
-        pass_nodes: nodes a session in the pass, on average; None where it was alone there.
+        verify_pass: of the verifier, that the tree was in; None where it had one to itself.
     """
 
     verified: VerifiedTree
@@ -65,7 +72,7 @@ class RoundOutcome:
     draft_s: float
     verify_s: float
     num_sessions: int = 1
-    pass_nodes: float | None = None
+    verify_pass: VerifyPass | None = None
 
 
 @dataclass(frozen=True)
@@ -132,22 +139,26 @@ class TreeBandit:
         self._sums = sums if sums is not None else LocalSums()
         self._method = method or Method()
         self._load_class = 1
-        self._under_way: Counter[TreePolicy] = Counter()
+        self._arm: TreePolicy = NO_DRAFT
+        self._rounds_left = 0
+        self._num_under_way = 0
+        self._passes_key = "|".join(("passes", self.situation.target))
         self._yield_key = "|".join(("yield", self.situation.target, self.situation.drafter, self.situation.sampling))
 
     def choose(self) -> TreePolicy:
-        """The arm to play under the load that was last observed. It is under way until `release` is called.
+        """The arm to play under the load that was last observed. The round is under way until `release` is called."""
+        self._num_under_way += 1
+        if self._rounds_left > 0:
+            self._rounds_left -= 1
+        else:
+            estimates, _, _ = self._estimates(self._load_class)
+            self._arm = choose(self._method.policy, estimates)
+            self._rounds_left = _STINT_ROUNDS * self._num_under_way - 1 if self._num_under_way > 1 else 0
+        return self._arm
 
-        Rounds under way will tell something too: many sessions that choose at a time must not all try the same odd arm.
-        """
-        estimates, _, _ = self._estimates(self._load_class)
-        arm = choose(self._method.policy, [told(known, self._num_under_way(known.arm)) for known in estimates])
-        self._under_way[arm] += 1
-        return arm
-
-    def release(self, arm: TreePolicy) -> None:
+    def release(self) -> None:
         """A round whose arm was chosen here is over, whatever came of it."""
-        self._under_way[arm] -= 1
+        self._num_under_way -= 1
 
     def observe(self, outcome: RoundOutcome) -> None:
         """Learn from a round, whoever chose its tree."""
@@ -157,10 +168,13 @@ class TreeBandit:
         ageing = _PLAIN_AGEING if outcome.verified.policy.depth == 0 else 1.0
         keep = 0.5 ** (ageing / (self._method.yield_half_life * num_sessions))
         self._sums.add(self._yield_key, yield_amounts(lessons, self._below), keep=keep)
-        timed, timing_key = _timed(outcome), self._timing_key(self._load_class)
-        round_s, has_changed = RoundTimes(self._sums.view(timing_key)).believed(timed)
-        keep = _KEEP_WHEN_CHANGED if has_changed else 0.5 ** (1 / (self._method.timing_half_life * num_sessions))
-        self._sums.add(timing_key, timing_amounts(timed, round_s), keep=keep)
+        timed = _timed(outcome)
+        round_s, has_changed = self._own_times(self._load_class).believed(timed)
+        half_life = _CHANGED_HALF_LIFE if has_changed else self._method.timing_half_life
+        keep = 0.5 ** (1 / (half_life * num_sessions))
+        self._sums.add(self._timing_key(self._load_class), timing_amounts(timed, round_s), keep=keep)
+        seen = PassCosts(self._sums.view(self._passes_key)).believed(timed.verify_pass)
+        self._sums.add(self._passes_key, pass_amounts(seen), keep=keep)
 
     def charge(self, policy: TreePolicy, wait_s: float, num_sessions: int) -> None:
         """A round waited in vain for such a draft, and went on without."""
@@ -201,19 +215,23 @@ class TreeBandit:
             estimates[0] = estimates[0]._replace(std_error=_UNMEASURED)
         return estimates, yields, times
 
-    def _num_under_way(self, arm: TreePolicy) -> int:
-        """Rounds that will tell of an arm."""
-        return sum(number for other, number in self._under_way.items() if number and is_nested(arm, other))
-
     def _times(self, of_load_class: int) -> RoundTimes:
-        own = self._sums.view(self._timing_key(of_load_class))
-        if own.get("rounds", 0.0) >= _BORROWED_ROUNDS:
-            return RoundTimes(own)
+        own = self._own_times(of_load_class)
+        if own.num_rounds >= _BORROWED_ROUNDS:
+            return own
         for neighbour in sorted(range(_MAX_LOAD_CLASS + 1), key=lambda other: abs(other - of_load_class))[1:]:
-            lent = self._sums.view(self._timing_key(neighbour))
-            if lent.get("rounds", 0.0) > 0:
-                return RoundTimes(with_borrowed(own, lent, _BORROWED_ROUNDS))
-        return RoundTimes(own)
+            lent = self._own_times(neighbour)
+            if lent.num_rounds > 0:
+                return with_borrowed(own, lent, _BORROWED_ROUNDS)
+        return own
+
+    def _own_times(self, of_load_class: int) -> RoundTimes:
+        sums = self._sums.view(self._timing_key(of_load_class))
+        # Before that is known: the least of the class, for there may be more, and some of them in another pass.
+        expected, rounds = 2 ** (of_load_class - 1), sums.get("rounds", 0.0) + 1
+        num_in_pass = (sums.get("in_pass", 0.0) + expected) / rounds
+        num_open = (sums.get("open", 0.0) + expected) / rounds
+        return RoundTimes(sums, PassCosts(self._sums.view(self._passes_key)).node_price(num_in_pass, num_open))
 
     def _timing_key(self, of_load_class: int) -> str:
         return "|".join(("timing", self.situation.target, self.situation.drafter, str(of_load_class)))
@@ -229,10 +247,10 @@ def _timed(outcome: RoundOutcome) -> TimedRound:
     return TimedRound(
         policy=verified.policy,
         num_nodes=verified.tree.num_nodes,
-        pass_nodes=verified.tree.num_nodes if outcome.pass_nodes is None else outcome.pass_nodes,
         depth=verified.tree.depth,
         round_s=outcome.round_s,
         draft_s=outcome.draft_s,
         verify_s=outcome.verify_s,
         num_sessions=outcome.num_sessions,
+        verify_pass=outcome.verify_pass or VerifyPass(1, verified.tree.num_nodes + 1, outcome.verify_s),
     )

@@ -14,7 +14,7 @@ Client = Redis | RedisCluster
 
 SCRIPT = Path(__file__).with_name("merge.lua").read_text()
 _SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
-_PREFIX = "draftpool:bandit:v1:"
+_PREFIX = "draftpool:bandit:v2:"
 """The number is the schema's, which is described in merge.lua; another schema uses other keys."""
 
 

@@ -2,6 +2,7 @@ import pytest
 
 from draftpool.tree import NO_DRAFT, TreeShape, chain
 from orchestrator.bandit.nesting import Lesson
+from orchestrator.bandit.passes import PassCosts, VerifyPass
 from orchestrator.bandit.rewards import MAX_LOSS, Pricing, measured_reward, paper_reward
 from orchestrator.bandit.timing import RoundTimes, TimedRound, timing_amounts
 from orchestrator.bandit.yields import Yield, arm_yields, arms_below, yield_amounts
@@ -14,10 +15,11 @@ def times(arm: TreeShape, num_plain_rounds: float, draft_s: float = 0.0) -> Roun
     """Plain rounds and rounds of an arm, a thousand each."""
     sums: dict[str, float] = {}
     for policy, round_s, own_draft_s in ((NO_DRAFT, PLAIN_S, 0.0), (arm, num_plain_rounds * PLAIN_S, draft_s)):
-        timed = TimedRound(policy, policy.num_nodes, policy.num_nodes, policy.depth, round_s, own_draft_s, PLAIN_S, 1)
+        alone = VerifyPass(1, policy.num_nodes + 1, PLAIN_S)
+        timed = TimedRound(policy, policy.num_nodes, alone, policy.depth, round_s, own_draft_s, PLAIN_S, 1)
         for name, amount in timing_amounts(timed, round_s).items():
             sums[name] = sums.get(name, 0.0) + 1000 * amount
-    return RoundTimes(sums)
+    return RoundTimes(sums, PassCosts({}).node_price(1, 1))
 
 
 def brought(arm: TreeShape, *num_tokens: int) -> Yield:

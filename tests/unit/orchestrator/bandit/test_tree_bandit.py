@@ -1,7 +1,9 @@
 """The bandit as a whole, in planted worlds."""
 
 import random
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
 
 import pytest
 
@@ -9,18 +11,21 @@ from draftpool.tree import NO_DRAFT, ROOT, DraftTree, TreeShape, chain
 from draftpool.tree_policy import TreePolicy
 from orchestrator.bandit import LocalSums, Method, RoundOutcome, Situation, TreeBandit, VerifiedTree
 from orchestrator.bandit.nesting import nested_lessons
-from orchestrator.bandit.policies import Fixed, UcbTuned
+from orchestrator.bandit.passes import VerifyPass
+from orchestrator.bandit.policies import Estimate, Fixed, UcbTuned
 from orchestrator.bandit.tree_bandit import load_class
+from tests.unit.orchestrator.bandit.serving import drawn
 
 ARMS = (chain(2), chain(4), TreeShape((3, 2, 2, 1, 1)))
 
 
 @dataclass
 class World:
-    """Chains are right at every level with some probability, and wider trees more often."""
+    """Chains are right at every level with some probability, and wider trees more often. All sessions are in one pass,
+    where every row takes its time."""
 
     likely: float
-    node_s: float = 0.0002
+    row_s: float = 0.0002
     num_sessions: int = 1
     seed: int = 0
 
@@ -40,33 +45,26 @@ class World:
             if is_next and chances[parent] < 1 - (1 - self.likely) ** (rank + 1):
                 accepted.append(node)
                 chances[node] = self._rng.random()
-        round_s = (0.01 + self.node_s * arm.num_nodes + 0.0005 * arm.depth) * self._rng.uniform(0.8, 1.2)
+        num_rows = self.num_sessions * (1 + arm.num_nodes)
+        pass_s = (0.01 + self.row_s * num_rows) * self._rng.uniform(0.8, 1.2)
+        draft_s = 0.0005 * arm.depth * self._rng.uniform(0.8, 1.2)
         verified = VerifiedTree(arm, tree, accepted, len(accepted) + 1)
-        return RoundOutcome(verified, round_s, 0.0005 * arm.depth, 0.01, self.num_sessions)
+        together = VerifyPass(self.num_sessions, num_rows, pass_s)
+        return RoundOutcome(verified, draft_s + pass_s, draft_s, pass_s, self.num_sessions, together)
 
     def run(self, bandit: TreeBandit, num_rounds: int) -> list[TreePolicy]:
         choices = []
         for _ in range(num_rounds):
             choices.append(bandit.choose())
-            bandit.release(choices[-1])
+            bandit.release()
             bandit.observe(self.round(choices[-1]))
         return choices
 
 
-def drawn(shape: TreeShape) -> DraftTree:
-    parents: list[int] = []
-    level = [ROOT]
-    for num_children in shape.branching:
-        begin = len(parents)
-        parents += [node for node in level for _ in range(num_children)]
-        level = list(range(begin, len(parents)))
-    return DraftTree(tuple(range(len(parents))), tuple(parents))
-
-
 EASY = World(likely=0.9)
 """The chain of 4 is best."""
-HOPELESS = World(likely=0.02, node_s=0.001)
-WIDE = World(likely=0.55, node_s=0.00002)
+HOPELESS = World(likely=0.02, row_s=0.001)
+WIDE = World(likely=0.55, row_s=0.00002)
 """The tree is best."""
 
 
@@ -104,25 +102,25 @@ def test_a_policy_that_is_no_arm_teaches_what_is_nested_in_it_and_what_rounds_ta
         bandit.observe(EASY.round(chain(9)))
     (state,) = (state for state in bandit.state(1).arms if state.estimate.arm == chain(2))
     assert state.estimate.num_rounds == pytest.approx(20, rel=0.01)
-    assert state.brought.num_tokens > 2.4
+    assert state.brought.num_tokens > 2.2
 
 
 def test_acceptance_is_learned_for_all_loads_and_times_for_each() -> None:
     """Under load nodes are dear; the load is what the verifier reported last."""
-    bandit, busy = TreeBandit(ARMS), World(likely=0.9, node_s=0.02, num_sessions=32)
-    EASY.run(bandit, 200)
+    bandit, alone, busy = TreeBandit(ARMS), World(0.8, row_s=0.002), World(0.8, row_s=0.002, num_sessions=32)
+    alone.run(bandit, 200)
     busy.run(bandit, 100)
     assert busy.run(bandit, 100).count(NO_DRAFT) > 80
-    EASY.run(bandit, 1)
-    assert EASY.run(bandit, 50).count(chain(4)) > 40
+    alone.run(bandit, 1)
+    assert alone.run(bandit, 50).count(NO_DRAFT) < 5
 
 
 def test_a_load_that_is_new_starts_from_its_nearest_neighbours_times() -> None:
     """What is known of heavy loads: nodes are dear; of light ones: they are cheap."""
-    bandit, busy = TreeBandit(ARMS), World(likely=0.9, node_s=0.02, num_sessions=16)
+    bandit, alone, busy = TreeBandit(ARMS), World(0.8, row_s=0.002), World(0.8, row_s=0.002, num_sessions=16)
     for arm in [NO_DRAFT, *ARMS] * 100:
         bandit.observe(busy.round(arm))
-        bandit.observe(EASY.round(arm))
+        bandit.observe(alone.round(arm))
     assert _best_known(bandit, 32) == NO_DRAFT
     assert _best_known(bandit, 2) == chain(4)
 
@@ -180,14 +178,65 @@ def test_the_rest_of_a_late_tree_says_nothing_about_whole_ones() -> None:
     assert nested_lessons(verified, ARMS) == []
 
 
-def test_sessions_that_choose_at_a_time_do_not_all_try_what_one_is_curious_about() -> None:
-    bandit = TreeBandit(ARMS, method=Method(policy=UcbTuned(3.0)))
-    EASY.run(bandit, 30)
-    together = [bandit.choose() for _ in range(64)]
-    assert len(set(together)) > 1
-    for arm in together:
-        bandit.release(arm)
-    assert bandit.choose() == together[0]
+def test_sessions_that_run_side_by_side_play_the_same_arm_for_two_rounds_each() -> None:
+    bandit, num_sessions = TreeBandit(ARMS, method=Method(policy=Curious())), 32
+    stint = [bandit.choose() for _ in range(num_sessions)]
+    for _ in range(10 * num_sessions):
+        bandit.release()
+        stint.append(bandit.choose())
+    lengths = [len(list(run)) for _, run in groupby(stint)]
+    assert set(lengths[-3:-1]) == {2 * num_sessions}
+
+
+def test_a_session_on_its_own_chooses_every_round() -> None:
+    bandit, choices = TreeBandit(ARMS, method=Method(policy=Curious())), []
+    for _ in range(8):
+        choices.append(bandit.choose())
+        bandit.release()
+    assert all(first != second for first, second in pairwise(choices))
+
+
+class Curious:
+    """Another arm at every choice."""
+
+    def __init__(self) -> None:
+        self._num_choices = 0
+
+    def __call__(self, estimates: Sequence[Estimate]) -> list[float]:
+        self._num_choices += 1
+        return [float(place == self._num_choices % len(estimates)) for place in range(len(estimates))]
+
+
+def test_a_row_is_a_row_passes_of_many_sessions_tell_what_nodes_cost_among_them() -> None:
+    """Nobody has drafted among so many, and to one session nodes were cheap."""
+    bandit, row_s = TreeBandit(ARMS), 0.0005
+    for arm in [NO_DRAFT, *ARMS] * 20:
+        bandit.observe(alone(arm, row_s))
+    for _ in range(64):
+        pass_s = 0.01 + 64 * row_s
+        plain = VerifiedTree(NO_DRAFT, drawn(NO_DRAFT), (), 1)
+        bandit.observe(RoundOutcome(plain, pass_s, 0.0, pass_s, 64, VerifyPass(64, 64, pass_s)))
+    seconds = {arm.estimate.arm: arm.round_s for arm in bandit.state(load_class(64)).arms}
+    assert seconds[ARMS[-1]] == pytest.approx(0.01 + 64 * 46 * row_s, rel=0.25)
+    assert seconds[chain(4)] == pytest.approx(0.01 + 64 * 5 * row_s, rel=0.25)
+
+
+def alone(arm: TreeShape, row_s: float) -> RoundOutcome:
+    tree = drawn(arm)
+    accepted = tuple(range(min(2, arm.depth)))
+    pass_s = 0.01 + (1 + tree.num_nodes) * row_s
+    verified = VerifiedTree(arm, tree, accepted, len(accepted) + 1)
+    return RoundOutcome(verified, pass_s, 0.0, pass_s, 1, VerifyPass(1, 1 + tree.num_nodes, pass_s))
+
+
+def test_a_few_odd_rounds_among_many_sessions_do_not_make_everything_forgotten() -> None:
+    bandit, crowd = TreeBandit(ARMS), World(likely=0.9, num_sessions=64)
+    crowd.run(bandit, 64 * 40)
+    before = bandit.state(load_class(64)).num_rounds
+    quick = crowd.round(NO_DRAFT)
+    for _ in range(3):
+        bandit.observe(replace(quick, round_s=0.0001))
+    assert bandit.state(load_class(64)).num_rounds > 0.9 * before
 
 
 def test_plain_rounds_make_little_forgotten_of_trees() -> None:
@@ -200,11 +249,11 @@ def test_plain_rounds_make_little_forgotten_of_trees() -> None:
 
 
 def test_who_has_not_drafted_for_long_finds_out_soon_that_it_pays_again() -> None:
-    """Without any ageing by plain rounds it took 2,000 rounds."""
-    hopeless, easy = World(likely=0.02, node_s=0.001), World(likely=0.9)
+    """What is known of times fades, so trees are tried now and then."""
+    hopeless, easy = World(likely=0.02, row_s=0.001), World(likely=0.9)
     bandit = TreeBandit(ARMS)
     assert hopeless.run(bandit, 5000)[-200:].count(NO_DRAFT) > 180
-    assert easy.run(bandit, 1000)[-200:].count(chain(4)) > 180
+    assert easy.run(bandit, 2000)[-200:].count(chain(4)) > 180
 
 
 def rounds_that_told(bandit: TreeBandit) -> dict[TreePolicy, float]:
@@ -221,11 +270,12 @@ def test_what_one_session_drew_is_priced_as_if_all_had_drawn_it() -> None:
         arms = [chain(2)] * num_drafting + [NO_DRAFT] * (num_sessions - num_drafting)
         pass_nodes = sum(arm.num_nodes for arm in arms) / num_sessions
         pass_s = 0.01 + num_sessions * 0.001 * (1 + pass_nodes)
+        together = VerifyPass(num_sessions, round(num_sessions * (1 + pass_nodes)), pass_s)
         for arm in arms:
             tree = drawn(arm)
             accepted = tuple(range(tree.num_nodes))[: rng.choice((0, 1, 2))]
             verified = VerifiedTree(arm, tree, accepted, len(accepted) + 1)
-            bandit.observe(RoundOutcome(verified, pass_s, 0.0, pass_s, num_sessions, pass_nodes))
+            bandit.observe(RoundOutcome(verified, pass_s, 0.0, pass_s, num_sessions, together))
     seconds = round_seconds(bandit)
     assert seconds[chain(2)] == pytest.approx(0.01 + num_sessions * 0.003, rel=0.15)
     assert seconds[NO_DRAFT] == pytest.approx(0.01 + num_sessions * 0.001, rel=0.15)
@@ -242,11 +292,12 @@ def test_what_pays_for_one_session_and_slows_the_others_down_is_not_chosen(node_
         late += arms if turn >= 40 else []
         pass_nodes = sum(arm.num_nodes for arm in arms) / num_sessions
         pass_s = 0.01 + num_sessions * (0.001 + node_s * pass_nodes)
+        together = VerifyPass(num_sessions, round(num_sessions * (1 + pass_nodes)), pass_s)
         for arm in arms:
-            bandit.release(arm)
+            bandit.release()
             tree = drawn(arm)
             accepted = tuple(range(tree.num_nodes))[: rng.choice((0, 1, 2))]
             verified = VerifiedTree(arm, tree, accepted, len(accepted) + 1)
-            bandit.observe(RoundOutcome(verified, pass_s, 0.0, pass_s, num_sessions, pass_nodes))
+            bandit.observe(RoundOutcome(verified, pass_s, 0.0, pass_s, num_sessions, together))
     assert (late.count(chain(2)) > 0.9 * len(late)) == pays
     assert (late.count(NO_DRAFT) > 0.9 * len(late)) != pays

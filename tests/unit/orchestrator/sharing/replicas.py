@@ -44,7 +44,7 @@ async def flush_all(sums: RedisSums, within_s: float = 30.0) -> None:
 async def stored_sums(url: str, group: str) -> dict[str, float]:
     """What Redis holds, read by another way than the one under test."""
     async with Redis.from_url(url, decode_responses=True) as client:
-        fields = await client.hgetall(f"draftpool:bandit:v1:{group}")
+        fields = await client.hgetall(f"draftpool:bandit:v2:{group}")
     return {name.removeprefix("s:"): float(value) for name, value in fields.items() if name.startswith("s:")}
 
 

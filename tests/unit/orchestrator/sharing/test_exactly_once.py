@@ -69,7 +69,7 @@ class Life:
 
     async def lose_group(self) -> None:
         async with Redis.from_url(self.url) as client:
-            await client.delete(f"draftpool:bandit:v1:{self.group}")
+            await client.delete(f"draftpool:bandit:v2:{self.group}")
 
     async def stored(self) -> dict[str, float]:
         return await stored_sums(self.url, self.group)
@@ -208,7 +208,7 @@ async def test_a_snapshot_is_known_by_its_origin_when_all_replicas_in_it_are_for
     async with life(shared_redis) as living, Redis.from_url(shared_redis.url) as client:
         living.replica(0).add(living.group, {"n": 1.0})
         assert await living.flush(0)
-        await client.hdel(f"draftpool:bandit:v1:{living.group}", f"r:{living.replica(0)._replica}")
+        await client.hdel(f"draftpool:bandit:v2:{living.group}", f"r:{living.replica(0)._replica}")
         for index in (1, 0):
             living.replica(index).add(living.group, {"n": 10.0})
             assert await living.flush(index)

@@ -84,7 +84,7 @@ async def test_a_group_that_nobody_asks_for_expires_and_use_prolongs_its_life(sh
     async with quiet_replica(shared_redis.url, lifetime_s=1000) as sums, Redis.from_url(shared_redis.url) as client:
         sums.add("expires", {"n": 1.0})
         assert await sums.flush()
-        key = "draftpool:bandit:v1:expires"
+        key = "draftpool:bandit:v2:expires"
         assert 990 < await client.ttl(key) <= 1000
         await client.expire(key, 10)
         sums.add("expires", {"n": 1.0})
@@ -99,10 +99,10 @@ async def test_silent_replicas_leave_no_trace_for_long(shared_redis: RedisServer
     ):
         sums.add("trace", {"n": 1.0})
         assert await sums.flush()
-        await client.hset("draftpool:bandit:v1:trace", mapping={f"r:old{number}": "7:1000" for number in range(50)})
+        await client.hset("draftpool:bandit:v2:trace", mapping={f"r:old{number}": "7:1000" for number in range(50)})
         sums.add("trace", {"n": 1.0})
         assert await sums.flush()
-        fields = await client.hgetall("draftpool:bandit:v1:trace")
+        fields = await client.hgetall("draftpool:bandit:v2:trace")
         assert [name for name in fields if name.startswith("r:")] == [f"r:{sums._replica}"]
 
 

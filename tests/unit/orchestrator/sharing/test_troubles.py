@@ -179,14 +179,14 @@ async def test_a_read_only_replica_is_refused_and_left_as_soon_as_it_is_a_master
 
 async def test_a_key_of_another_type_concerns_its_own_group_alone(shared_redis: RedisServer) -> None:
     async with quiet_replica(shared_redis.url) as sums, Redis.from_url(shared_redis.url) as client:
-        await client.set("draftpool:bandit:v1:stolen", "something else")
-        await client.hset("draftpool:bandit:v1:garbage", "s:n", "not a number")
+        await client.set("draftpool:bandit:v2:stolen", "something else")
+        await client.hset("draftpool:bandit:v2:garbage", "s:n", "not a number")
         for group in ("stolen", "garbage", "sound"):
             sums.add(group, {"n": 1.0})
         assert not await sums.flush()
         assert [sums.view(group) for group in ("stolen", "garbage", "sound")] == [{"n": 1.0}] * 3
         assert await stored_sums(shared_redis.url, "sound") == {"n": 1.0}
-        await client.delete("draftpool:bandit:v1:stolen", "draftpool:bandit:v1:garbage")
+        await client.delete("draftpool:bandit:v2:stolen", "draftpool:bandit:v2:garbage")
         await flush_all(sums)
         assert await stored_sums(shared_redis.url, "stolen") == {"n": 1.0}
 
