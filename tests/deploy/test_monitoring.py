@@ -13,26 +13,14 @@ import pytest
 import yaml
 
 from tests.deploy.chart import CHART, Manifests
+from tests.deploy.series import ROOT, series
 
-ROOT = Path(__file__).parents[2]
 ALERTS = CHART / "files" / "alerts.yaml"
-SERVICES = ("draftpool", "drafter_service", "verifier_service", "orchestrator")
 
 PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
 
-_DEFINITION = re.compile(r'\b(Counter|Gauge|Histogram)\(\s*"(draftpool_\w+)"')
 _MENTION = re.compile(r"\bdraftpool_\w+")
-
-
-def _series_of_the_code() -> set[str]:
-    """Names as Prometheus stores them."""
-    names = set()
-    for service in SERVICES:
-        for path in (ROOT / service).rglob("*.py"):
-            for kind, name in _DEFINITION.findall(path.read_text()):
-                names |= {f"{name}{part}" for part in ("_bucket", "_sum", "_count")} if kind == "Histogram" else {name}
-    return names
 
 
 def _rules() -> list[dict[str, Any]]:
@@ -67,7 +55,7 @@ def test_the_rules_are_installed_as_they_are_tested(production: Manifests) -> No
 def test_alerts_are_about_metrics_that_there_are() -> None:
     mentioned = {name for rule in _rules() for name in _MENTION.findall(rule["expr"])}
     assert len(mentioned) > 5
-    assert mentioned <= _series_of_the_code()
+    assert mentioned <= series()
 
 
 def test_the_dashboard_is_about_metrics_that_there_are(production: Manifests) -> None:
@@ -76,7 +64,7 @@ def test_the_dashboard_is_about_metrics_that_there_are(production: Manifests) ->
     asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     mentioned = {name for expression in asked for name in _MENTION.findall(expression)}
     assert len(mentioned) > 5
-    assert mentioned <= _series_of_the_code()
+    assert mentioned <= series()
 
 
 def test_the_runbook_has_a_word_on_every_alert() -> None:

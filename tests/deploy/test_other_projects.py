@@ -11,13 +11,18 @@ import json
 from typing import Any
 
 import pytest
-from cloudcoil.models.keda.v1alpha1 import ScaledObject
+from cloudcoil.models.keda.v1alpha1 import ScaledObject, TriggerAuthentication
 from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule
 from pydantic import BaseModel, ValidationError
 
 from tests.deploy.chart import Manifests, Object, render, values_of
 
-MODELS: dict[str, Any] = {"PodMonitor": PodMonitor, "PrometheusRule": PrometheusRule, "ScaledObject": ScaledObject}
+MODELS: dict[str, Any] = {
+    "PodMonitor": PodMonitor,
+    "PrometheusRule": PrometheusRule,
+    "ScaledObject": ScaledObject,
+    "TriggerAuthentication": TriggerAuthentication,
+}
 
 
 def understood(model: type[BaseModel], found: Object) -> Object:
@@ -28,7 +33,7 @@ def understood(model: type[BaseModel], found: Object) -> Object:
 @pytest.mark.parametrize("kind", MODELS)
 def test_the_projects_own_schema_takes_it(production: Manifests, kind: str) -> None:
     objects = production.of_kind(kind)
-    assert len(objects) == 1
+    assert objects
     assert [understood(MODELS[kind], found) for found in objects] == objects
 
 
