@@ -10,7 +10,14 @@ from tests.deploy.chart import CHART, EXAMPLES, Manifests, environment, example,
 
 OLDEST, *_, NEWEST = all_versions()
 
-OF_OTHER_PROJECTS = {"PodMonitor", "PrometheusRule", "ScaledObject", "TriggerAuthentication", "GRPCRoute"}
+OF_OTHER_PROJECTS = {
+    "PodMonitor",
+    "PrometheusRule",
+    "ScaledObject",
+    "TriggerAuthentication",
+    "GRPCRoute",
+    "BackendTLSPolicy",
+}
 """Their schemas do not come with Kubernetes."""
 
 WARNING = 2  # Helm's severities: 1 is a remark

@@ -14,7 +14,7 @@ initContainers: {{- include "draftpool.download" . | nindent 2 }}
 {{- end }}
 containers: {{- include "draftpool.container" . | nindent 2 }}
 volumes: {{- include "draftpool.volumes" . | nindent 2 }}
-{{ include "draftpool.placement" . }}
+{{- include "draftpool.placement" . }}
 {{- end }}
 
 {{- define "draftpool.container" -}}
