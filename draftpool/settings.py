@@ -97,10 +97,14 @@ class TlsSettings(BaseSettings):
             return None
         return paths.watched()
 
-    def for_channels(self) -> ChannelTls | None:
-        """How servers are called; None in plain text. Raises as `identity` does."""
+    def for_channels(self, server_name: str | None = None) -> ChannelTls | None:
+        """How servers are called; None in plain text. Raises as `identity` does.
+
+        Args:
+            server_name: of these servers, where it is not `tls_server_name`.
+        """
         identity = self.identity()
-        return None if identity is None else ChannelTls(identity, self.tls_server_name)
+        return None if identity is None else ChannelTls(identity, server_name or self.tls_server_name)
 
 
 NO_TLS = TlsSettings.model_construct()

@@ -61,7 +61,7 @@ async def serve(
         demand,
         security=callers.for_services(tls, server_settings),
         insecure=server_settings.insecure,
-        dial=partial(open_channel, tls=tls.for_channels()),
+        dial=partial(open_channel, tls=tls.for_channels(settings.peer_server_name)),
     )
     async with open_sums(settings) as sums, fleet.watched(), scaler:
         bandits = BanditRegistry(DEFAULT_ARMS, sums, _method(settings))

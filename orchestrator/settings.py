@@ -103,6 +103,11 @@ class OrchestratorSettings(BaseSettings):
         description="Scaler addresses of all orchestrators, this one's may be among them, as for verifiers: whichever "
         "is asked then knows what waits at the others.",
     )
+    peer_server_name: str | None = Field(
+        None,
+        description="Name that the certificates of the other orchestrators must carry, where it is not that of the "
+        "model services (tls_server_name).",
+    )
     refresh_s: float = Field(
         1.0,
         gt=0,

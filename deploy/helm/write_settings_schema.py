@@ -16,7 +16,18 @@ from draftpool.cli.serve import ROLES
 
 SCHEMA = Path(__file__).parent / "draftpool" / "values.schema.json"
 
-SET_BY_THE_CHART = {"model", "name", "verifiers", "drafters", "redis_url", "api_keys_file"}
+SET_BY_THE_CHART = {
+    "model",
+    "name",
+    "verifiers",
+    "drafters",
+    "redis_url",
+    "api_keys_file",
+    "scaler_listen",
+    "peers",
+    "peer_server_name",
+    "cold_targets",
+}
 """Have values of their own, or come from Secrets."""
 
 _MAX_COLUMNS = 120

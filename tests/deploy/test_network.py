@@ -15,10 +15,11 @@ import pytest
 from tests.deploy.chart import Manifests, Object, Pod, matches, render, values_of
 
 DESIGN = {
-    ("orchestrator", "drafter"),
-    ("orchestrator", "verifier"),
-    ("orchestrator", "redis"),
-    ("test", "orchestrator"),
+    ("orchestrator", "drafter", "grpc"),
+    ("orchestrator", "verifier", "grpc"),
+    ("orchestrator", "redis", "redis"),
+    ("orchestrator", "orchestrator", "scaler"),
+    ("test", "orchestrator", "grpc"),
 }
 
 
@@ -64,14 +65,16 @@ def test_every_pod_is_under_a_policy_in_both_directions(manifests: Manifests) ->
 
 
 def test_pods_talk_as_the_design_draws_and_not_otherwise(manifests: Manifests) -> None:
-    seen = {(caller.component, called.component) for caller, called, _ in _connections(manifests)}
-    there = {pod.component for pod in manifests.pods}
-    assert seen == {(caller, called) for caller, called in DESIGN if {caller, called} <= there}
+    seen = {(caller.component, called.component, port) for caller, called, port in _connections(manifests)}
+    callers = {pod.component for pod in manifests.pods}
+    ports = {(pod.component, port) for pod in manifests.pods for port in pod.ports}
+    assert seen == {line for line in DESIGN if line[0] in callers and line[1:] in ports}
 
 
 def test_every_pod_of_a_pool_is_reached(manifests: Manifests) -> None:
     reached = {called.name for caller, called, _ in _connections(manifests) if caller.component == "orchestrator"}
-    assert reached == {pod.name for pod in manifests.pods if pod.component in ("drafter", "verifier", "redis")}
+    pools = {pod.name for pod in manifests.pods if pod.component in ("drafter", "verifier", "redis")}
+    assert reached - {pod.name for pod in manifests.pods if pod.component == "orchestrator"} == pools
 
 
 def test_no_pod_of_the_release_reads_the_metrics_of_another(manifests: Manifests) -> None:
@@ -112,6 +115,37 @@ def test_an_external_redis_is_called_where_it_is_and_nowhere_else(production: Ma
     (policy,) = _policies(production, production.pod("draftpool-orchestrator"), "Egress")
     to_redis = [rule for rule in policy["egress"] if _has_port(rule, 6380)]
     assert [rule["to"] for rule in to_redis] == [[{"ipBlock": {"cidr": "10.20.0.0/24"}}]]
+
+
+def test_only_orchestrators_reach_the_api_server_and_only_where_they_ask_it(production: Manifests) -> None:
+    there = {"ipBlock": {"cidr": "10.30.0.10/32"}}
+    for manifests, expected in (
+        (production, {"orchestrator"}),
+        (render({"orchestrator": {"discovery": "dns"}}), set()),
+    ):
+        rules = {
+            pod.component: [rule for policy in _policies(manifests, pod, "Egress") for rule in policy["egress"]]
+            for pod in manifests.pods
+        }
+        assert {component for component, egress in rules.items() if any(_has_port(r, 6443) for r in egress)} == expected
+    (policy,) = _policies(production, production.pod("draftpool-orchestrator"), "Egress")
+    assert [rule["to"] for rule in policy["egress"] if _has_port(rule, 6443)] == [[there]]
+
+
+def test_kedas_operator_reaches_the_scaler_and_nothing_else(production: Manifests) -> None:
+    operator = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "keda"}},
+        "podSelector": {"matchLabels": {"app": "keda-operator"}},
+    }
+    let_in = {
+        (pod.component, allowed["port"])
+        for pod in production.pods
+        for policy in _policies(production, pod, "Ingress")
+        for rule in policy["ingress"]
+        if operator in rule["from"]
+        for allowed in rule["ports"]
+    }
+    assert let_in == {("orchestrator", 50060)}
 
 
 @pytest.mark.parametrize("labels", [{"app": "somebody"}, {}])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from orchestrator.slice_api import SERVICE_ACCOUNT
 from tests.deploy.chart import Manifests, render, values_of
 
 RESTRICTED_VOLUMES = {
@@ -110,11 +111,53 @@ def test_processes_of_one_target_are_given_the_time_of_the_drain() -> None:
     assert "--shutdown-timeout=95" in arguments
 
 
-def test_no_pod_can_call_the_kubernetes_api(manifests: Manifests) -> None:
+def test_no_token_comes_by_itself(manifests: Manifests) -> None:
     assert all(pod.spec["automountServiceAccountToken"] is False for pod in manifests.pods)
     assert all(account["automountServiceAccountToken"] is False for account in manifests.of_kind("ServiceAccount"))
-    for kind in ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"):
-        assert manifests.of_kind(kind) == []
+
+
+def test_the_orchestrator_may_read_endpoint_slices_and_nobody_may_do_anything_else(manifests: Manifests) -> None:
+    (role,), (binding,) = manifests.of_kind("Role"), manifests.of_kind("RoleBinding")
+    (orchestrator,) = (pod for pod in manifests.pods if pod.component == "orchestrator")
+    account = {"kind": "ServiceAccount", "name": orchestrator.spec["serviceAccountName"], "namespace": "models"}
+    assert role["rules"] == [
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]}
+    ]
+    assert binding["roleRef"] == {
+        "apiGroup": "rbac.authorization.k8s.io",
+        "kind": "Role",
+        "name": role["metadata"]["name"],
+    }
+    assert binding["subjects"] == [account]
+    assert manifests.of_kind("ClusterRole") == manifests.of_kind("ClusterRoleBinding") == []
+
+
+def test_only_the_orchestrator_has_a_token_and_has_it_where_it_looks(manifests: Manifests) -> None:
+    for pod in manifests.pods:
+        tokens = [
+            volume
+            for volume in pod.spec["volumes"]
+            if any("serviceAccountToken" in source for source in volume.get("projected", {}).get("sources", ()))
+        ]
+        if pod.component != "orchestrator":
+            assert tokens == []
+            continue
+        (token,), (container,) = tokens, pod.containers
+        paths = [
+            path
+            for source in token["projected"]["sources"]
+            for held in source.values()
+            for path in ([held["path"]] if "path" in held else [item["path"] for item in held["items"]])
+        ]
+        assert sorted(paths) == ["ca.crt", "namespace", "token"]
+        mount = {"name": token["name"], "mountPath": str(SERVICE_ACCOUNT), "readOnly": True}
+        assert mount in container["volumeMounts"]
+
+
+def test_with_dns_nobody_can_call_the_kubernetes_api() -> None:
+    manifests = render(values_of("orchestrator: {discovery: dns}"))
+    assert manifests.of_kind("Role") == manifests.of_kind("RoleBinding") == []
+    assert not [volume for pod in manifests.pods for volume in pod.spec["volumes"] if "projected" in volume]
 
 
 def test_services_of_the_namespace_do_not_become_settings(manifests: Manifests) -> None:

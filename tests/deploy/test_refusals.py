@@ -80,9 +80,88 @@ REFUSALS = {
         "drafter: {autoscaling: {mode: hpa, minReplicas: 5, maxReplicas: 2}}",
         "minReplicas is above maxReplicas",
     ),
-    "an autoscaler without a signal": (
+    "an autoscaler down to nothing, in two places": (
+        "{verifier: {autoscaling: {mode: hpa}}, "
+        "targets: [{name: a, model: {id: tiny-llama}, autoscaling: {minReplicas: 0}}]}",
+        "autoscaling of demo-draftpool-verifier-a: only KEDA scales to zero",
+    ),
+    "nothing at all, by hand": ("drafter: {autoscaling: {minReplicas: 0}}", "only KEDA scales to zero"),
+    "no orchestrator at times": (
+        "orchestrator: {autoscaling: {mode: keda, minReplicas: 0, triggers: [{type: cpu, metadata: {value: '60'}}]}}",
+        "at '/orchestrator/autoscaling/minReplicas': minimum: got 0, want 1",
+    ),
+    "KEDA without a scaler that it could ask": (
         "drafter: {autoscaling: {mode: keda}}",
-        "at '/drafter/autoscaling/triggers': minItems: got 0, want 1",
+        "set orchestrator.scaler.enabled, or give triggers of your own",
+    ),
+    "KEDA for a target without a scaler that it could ask": (
+        "targets: [{name: a, model: {id: tiny-llama}, autoscaling: {mode: keda}}]",
+        "autoscaling of demo-draftpool-verifier-a: KEDA asks the orchestrators",
+    ),
+    "orchestrators scaled by what the scaler does not know": (
+        "orchestrator: {scaler: {enabled: true}, autoscaling: {mode: keda}}",
+        "at '/orchestrator/autoscaling/triggers': minItems: got 0, want 1",
+    ),
+    "orchestrators scaled by nothing": (
+        "orchestrator: {autoscaling: {mode: hpa, metrics: []}}",
+        "at '/orchestrator/autoscaling/metrics': minItems: got 0, want 1",
+    ),
+    "a misspelt threshold": (
+        "verifier: {autoscaling: {thresholds: {budgetshare: 0.5}}}",
+        "at '/verifier/autoscaling/thresholds': additional properties 'budgetshare' not allowed",
+    ),
+    "a threshold of another pool": (
+        "drafter: {autoscaling: {thresholds: {budgetShare: 0.5}}}",
+        "at '/drafter/autoscaling/thresholds': additional properties 'budgetShare' not allowed",
+    ),
+    "thresholds of the orchestrators": (
+        "orchestrator: {autoscaling: {thresholds: {busyShare: 0.5}}}",
+        "at '/orchestrator/autoscaling': additional properties 'thresholds' not allowed",
+    ),
+    "a share in percent": (
+        "drafter: {autoscaling: {thresholds: {busyShare: 70}}}",
+        "at '/drafter/autoscaling/thresholds/busyShare': maximum: got 70, want 1",
+    ),
+    "a share that is always exceeded": (
+        "drafter: {autoscaling: {thresholds: {busyShare: 0}}}",
+        "at '/drafter/autoscaling/thresholds/busyShare': minimum: got 0, want 0.01",
+    ),
+    "a wait of nothing": (
+        "drafter: {autoscaling: {thresholds: {queueMs: 0}}}",
+        "at '/drafter/autoscaling/thresholds/queueMs': minimum: got 0, want 1",
+    ),
+    "requests as a metric of pods": (
+        "verifier: {autoscaling: {mode: hpa, thresholds: {requests: 8}}}",
+        "thresholds.requests is known to the scaler alone",
+    ),
+    "a scaler on the public port": (
+        "orchestrator: {scaler: {enabled: true, port: 50050}}",
+        "orchestrator.scaler.port: the orchestrator listens on 50050 already",
+    ),
+    "a scaler on the port of the metrics": (
+        "orchestrator: {scaler: {enabled: true, port: 9090}}",
+        "orchestrator.scaler.port: the orchestrator listens on 9090 already",
+    ),
+    "a scaler with TLS that KEDA has no certificate for": (
+        "{orchestrator: {scaler: {enabled: true}}, tls: {enabled: true, poolName: p, orchestratorName: o, "
+        "secrets: {orchestrator: o, drafter: d, verifier: v, client: c}}}",
+        "tls.secrets.keda: with TLS the scaler asks KEDA for a certificate",
+    ),
+    "a scaler's address besides the chart's": (
+        "orchestrator: {settings: {scaler_listen: '0.0.0.0:1'}}",
+        "additional properties 'scaler_listen' not allowed",
+    ),
+    "a served name that would be two": (
+        "targets: [{name: a, servedName: 'a,b', model: {id: tiny-llama}}]",
+        "at '/targets/0/servedName': 'a,b' does not match pattern",
+    ),
+    "a way out to everywhere": (
+        "networkPolicy: {apiServer: {peers: []}}",
+        "at '/networkPolicy/apiServer/peers': minItems: got 0, want 1",
+    ),
+    "a way out to everywhere for Redis": (
+        "redis: {mode: external, external: {existingSecret: redis}}",
+        "networkPolicy.redis: say where the external Redis is",
     ),
     "a rollout that cannot proceed": ("drafter: {rollingUpdate: {maxSurge: 0}}", "no pod could ever be replaced"),
     "a port twice": ("metrics: {port: 50051}", "metrics.port: the drafter listens on 50051 already"),
@@ -103,7 +182,7 @@ REFUSALS = {
         "drafter: {podLabels: {app.kubernetes.io/component: verifier}}",
         "leave it to the chart",
     ),
-    "a discovery that there is not": ("discovery: consul", "at '/discovery'"),
+    "a discovery that there is not": ("orchestrator: {discovery: consul}", "at '/orchestrator/discovery'"),
 }
 
 

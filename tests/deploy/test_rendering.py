@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import helm_python
 import pytest
 from kubernetes_validate.utils import all_versions, major_minor, validate
@@ -12,7 +10,14 @@ from tests.deploy.chart import CHART, EXAMPLES, Manifests, environment, example,
 
 OLDEST, *_, NEWEST = all_versions()
 
-OF_OTHER_PROJECTS = {"PodMonitor", "PrometheusRule", "ScaledObject", "GRPCRoute"}
+OF_OTHER_PROJECTS = {
+    "PodMonitor",
+    "PrometheusRule",
+    "ScaledObject",
+    "TriggerAuthentication",
+    "GRPCRoute",
+    "BackendTLSPolicy",
+}
 """Their schemas do not come with Kubernetes."""
 
 WARNING = 2  # Helm's severities: 1 is a remark
@@ -124,13 +129,19 @@ def test_the_notes_say_what_to_type_next() -> None:
         assert command in notes
 
 
+def test_the_notes_name_what_starts_when_it_is_asked_for() -> None:
+    values = "{orchestrator: {scaler: {enabled: true}}, verifier: {autoscaling: {mode: keda, minReplicas: 0}}}"
+    notes = next(text for path, text in rendered_files(values_of(values)).items() if path.endswith("NOTES.txt"))
+    assert "let go when nobody asks: tiny-llama, tiny-neox." in notes
+
+
 @pytest.mark.parametrize(
     ("values", "kind"),
     [
         ("metrics: {podMonitor: {enabled: true}}", "PodMonitor"),
         ("metrics: {rules: {enabled: true}}", "PrometheusRule"),
         ("orchestrator: {grpcRoute: {enabled: true, parentRefs: [{name: public}]}}", "GRPCRoute"),
-        ("drafter: {autoscaling: {mode: keda, triggers: [{type: cpu, metadata: {value: '60'}}]}}", "ScaledObject"),
+        ("{drafter: {autoscaling: {mode: keda}}, orchestrator: {scaler: {enabled: true}}}", "ScaledObject"),
         ("orchestrator: {ingress: {enabled: true, hosts: [draftpool.example.com]}}", "Ingress"),
         ("drafter: {autoscaling: {mode: hpa}}", "HorizontalPodAutoscaler"),
         ("modelCache: {create: true}", "PersistentVolumeClaim"),
@@ -143,8 +154,7 @@ def test_what_not_every_cluster_has_comes_only_when_asked_for(defaults: Manifest
 
 @pytest.mark.parametrize("mode", ["hpa", "keda"])
 def test_an_autoscaler_has_the_number_of_replicas_to_itself(mode: str) -> None:
-    triggers: list[Any] = [{"type": "cpu", "metadata": {"value": "60"}}]
-    manifests = render({"drafter": {"autoscaling": {"mode": mode, "triggers": triggers}}})
+    manifests = render({"drafter": {"autoscaling": {"mode": mode}}, "orchestrator": {"scaler": {"enabled": True}}})
     assert "replicas" not in manifests.named("Deployment", "demo-draftpool-drafter")["spec"]
     assert manifests.named("Deployment", "demo-draftpool-orchestrator")["spec"]["replicas"] == 1
 

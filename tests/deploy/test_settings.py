@@ -130,8 +130,17 @@ def test_the_orchestrator_is_given_one_address_a_pool(manifests: Manifests, monk
     expected: dict[str, list[str]] = {"drafter": [], "verifier": []}
     for pod in _services(manifests):
         if pod.component != "orchestrator":
-            expected[pod.component].append(f"dns:///{pod.name}.models.svc:{pod.ports['grpc']}")
+            expected[pod.component].append(f"kubernetes:///{pod.name}:{pod.ports['grpc']}")
     assert {"drafter": list(settings.drafters), "verifier": list(settings.verifiers)} == expected
+
+
+def test_with_dns_the_orchestrator_is_given_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    manifests = render(values_of("orchestrator: {discovery: dns, scaler: {enabled: true}}"))
+    settings = _settings(manifests.pod("demo-draftpool-orchestrator"), monkeypatch)[OrchestratorSettings]
+    assert isinstance(settings, OrchestratorSettings)
+    assert settings.drafters == ("dns:///demo-draftpool-drafter.models.svc:50051",)
+    assert settings.verifiers[0] == "dns:///demo-draftpool-verifier-tiny-llama.models.svc:50052"
+    assert settings.peers == ("dns:///demo-draftpool-peers.models.svc:50060",)
 
 
 def test_a_target_is_called_as_its_entry_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,16 +20,31 @@ def test_a_deployment_finds_its_own_pods_and_no_others(manifests: Manifests) -> 
 def test_a_service_leads_to_one_pool_and_to_a_port_of_it(manifests: Manifests) -> None:
     for service in manifests.of_kind("Service"):
         (pod,) = _pods_of(manifests, service["spec"]["selector"])
-        assert pod.name == service["metadata"]["name"]
+        assert pod.name == service["metadata"]["name"] or service["spec"]["ports"][0]["name"] == "scaler"
         for port in service["spec"]["ports"]:
             assert pod.ports[port["targetPort"]] == port["port"]
 
 
 def test_pools_have_no_address_of_their_own(manifests: Manifests) -> None:
-    """The orchestrator must see the replicas; in front of orchestrators any one will do."""
+    """Orchestrators must see the replicas, and each other; for clients and for KEDA any one will do."""
     for service in manifests.of_kind("Service"):
         component = service["spec"]["selector"]["app.kubernetes.io/component"]
-        assert (service["spec"].get("clusterIP") == "None") == (component in ("drafter", "verifier"))
+        sees_all = component in ("drafter", "verifier") or service["metadata"]["name"].endswith("-peers")
+        assert (service["spec"].get("clusterIP") == "None") == sees_all
+
+
+def test_the_scaler_is_not_where_clients_come_in() -> None:
+    """The public Service may be a LoadBalancer, and KEDA shows no key."""
+    manifests = render(values_of("orchestrator: {scaler: {enabled: true}, service: {type: LoadBalancer}}"))
+    ports = {
+        service["metadata"]["name"].removeprefix("demo-draftpool-"): (
+            service["spec"].get("type"),
+            [port["name"] for port in service["spec"]["ports"]],
+        )
+        for service in manifests.of_kind("Service")
+    }
+    assert ports["orchestrator"] == ("LoadBalancer", ["grpc"])
+    assert ports["scaler"] == ports["peers"] == (None, ["scaler"])
 
 
 def test_a_disruption_budget_is_of_one_pool_and_lets_a_node_be_drained(manifests: Manifests) -> None:

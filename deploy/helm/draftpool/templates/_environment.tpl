@@ -63,6 +63,13 @@
   value: {{ join "," $addresses.verifier | quote }}
 - name: DRAFTPOOL_ORCHESTRATOR_DRAFTERS
   value: {{ join "," $addresses.drafter | quote }}
+{{- with include "draftpool.coldTargets" .root | fromYamlArray }}
+- name: DRAFTPOOL_ORCHESTRATOR_COLD_TARGETS
+  value: {{ join "," . | quote }}
+{{- end }}
+{{- if .pool.scaler.enabled }}
+{{ include "draftpool.scalerEnvironment" .root }}
+{{- end }}
 {{- with include "draftpool.redisSecret" .root | fromYaml }}
 - name: DRAFTPOOL_ORCHESTRATOR_REDIS_URL
   valueFrom:

@@ -38,6 +38,18 @@
   to: {{- include "draftpool.peer" (merge (dict "root" $.root) .) | nindent 4 }}
 {{- end }}
 {{- end }}
+{{- if .pool.scaler.enabled }}
+- ports:
+    - port: {{ .pool.scaler.port }}
+  to: {{- include "draftpool.peer" (dict "root" .root "component" "orchestrator") | nindent 4 }}
+{{- end }}
+{{- if eq .pool.discovery "endpointslices" }}
+- ports:
+    {{- range .root.Values.networkPolicy.apiServer.ports }}
+    - port: {{ . }}
+    {{- end }}
+  to: {{- toYaml .root.Values.networkPolicy.apiServer.peers | nindent 4 }}
+{{- end }}
 {{- if eq .root.Values.redis.mode "chart" }}
 - ports:
     - port: 6379

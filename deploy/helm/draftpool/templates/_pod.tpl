@@ -14,7 +14,7 @@ initContainers: {{- include "draftpool.download" . | nindent 2 }}
 {{- end }}
 containers: {{- include "draftpool.container" . | nindent 2 }}
 volumes: {{- include "draftpool.volumes" . | nindent 2 }}
-{{ include "draftpool.placement" . }}
+{{- include "draftpool.placement" . }}
 {{- end }}
 
 {{- define "draftpool.container" -}}
@@ -47,6 +47,10 @@ volumes: {{- include "draftpool.volumes" . | nindent 2 }}
     {{- if .root.Values.metrics.enabled }}
     - name: metrics
       containerPort: {{ .root.Values.metrics.port }}
+    {{- end }}
+    {{- if dig "scaler" "enabled" false .pool }}
+    - name: scaler
+      containerPort: {{ .pool.scaler.port }}
     {{- end }}
   resources: {{- include "draftpool.resources" .pool | nindent 4 }}
   {{- include "draftpool.probes" . | nindent 2 }}
@@ -148,6 +152,11 @@ capabilities:
   mountPath: /etc/draftpool/api-keys
   readOnly: true
 {{- end }}
+{{- if eq (include "draftpool.asksKubernetes" .) "true" }}
+- name: kubernetes-api
+  mountPath: /var/run/secrets/kubernetes.io/serviceaccount
+  readOnly: true
+{{- end }}
 {{- with .pool.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}
@@ -180,9 +189,37 @@ capabilities:
     secretName: {{ .root.Values.apiKeys.existingSecret }}
     defaultMode: 0440
 {{- end }}
+{{- if eq (include "draftpool.asksKubernetes" .) "true" }}
+{{ include "draftpool.tokenVolume" . }}
+{{- end }}
 {{- with .pool.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
+{{- end }}
+
+{{- define "draftpool.asksKubernetes" -}}
+{{ and (eq .component "orchestrator") (eq .root.Values.orchestrator.discovery "endpointslices") }}
+{{- end }}
+
+{{/* What automountServiceAccountToken would mount, in this pod alone. */}}
+{{- define "draftpool.tokenVolume" -}}
+- name: kubernetes-api
+  projected:
+    defaultMode: 0440
+    sources:
+      - serviceAccountToken:
+          path: token
+          expirationSeconds: 3600
+      - configMap:
+          name: kube-root-ca.crt
+          items:
+            - key: ca.crt
+              path: ca.crt
+      - downwardAPI:
+          items:
+            - path: namespace
+              fieldRef:
+                fieldPath: metadata.namespace
 {{- end }}
 
 {{/* Where /models comes from; nothing for an embedded model and for the orchestrator. */}}

@@ -22,9 +22,13 @@ What runs, as a YAML list; the templates of each kind of object go through it. A
 {{- toYaml $workloads -}}
 {{- end }}
 
-{{/* Where the orchestrator finds a pool: every address of its headless Service. Takes a workload. */}}
+{{/* Where the pods behind a headless Service are found, as orchestrators are told. Takes the root, a `name` and a `port`. */}}
 {{- define "draftpool.poolAddress" -}}
+{{- if eq .root.Values.orchestrator.discovery "endpointslices" -}}
+{{ printf "kubernetes:///%s:%d" .name (int .port) }}
+{{- else -}}
 {{ printf "dns:///%s.%s.svc:%d" .name .root.Release.Namespace (int .port) }}
+{{- end -}}
 {{- end }}
 
 {{/* How long a pod may take to end, in seconds: the wait before SIGTERM, the drain, and time to leave. */}}
