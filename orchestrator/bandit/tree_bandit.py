@@ -146,12 +146,15 @@ class TreeBandit:
         self._yield_key = "|".join(("yield", self.situation.target, self.situation.drafter, self.situation.sampling))
 
     def choose(self) -> TreePolicy:
-        """The arm to play under the load that was last observed. The round is under way until `release` is called."""
+        """The arm to play under the load that was last observed, or more if more has begun here since.
+
+        The round is under way until `release` is called.
+        """
         self._num_under_way += 1
         if self._rounds_left > 0:
             self._rounds_left -= 1
         else:
-            estimates, _, _ = self._estimates(self._load_class)
+            estimates, _, _ = self._estimates(max(self._load_class, load_class(self._num_under_way)))
             self._arm = choose(self._method.policy, estimates)
             self._rounds_left = _STINT_ROUNDS * self._num_under_way - 1 if self._num_under_way > 1 else 0
         return self._arm
