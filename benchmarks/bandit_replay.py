@@ -20,6 +20,7 @@ from benchmarks.bandit_recording import Place, RecordedText, Recording, TimedPas
 from draftpool.tree import NO_DRAFT
 from draftpool.tree_policy import TreePolicy
 from orchestrator.bandit import LocalSums, RoundOutcome, VerifiedTree
+from orchestrator.bandit.passes import VerifyPass
 from orchestrator.settings import DEFAULT_ARMS
 
 _PLAIN = Place((), (), 1)
@@ -158,11 +159,13 @@ def play(
     while not until(score):
         arms = [player.choose() for _ in at]
         places = [_place(text, position, arm) for (text, position), arm in zip(at, arms, strict=True)]
-        expected_s = clock.expected_s(arms, sum(len(place.parents) for place in places))
+        num_nodes = sum(len(place.parents) for place in places)
+        expected_s = clock.expected_s(arms, num_nodes)
         round_s, draft_share = clock.noisy(expected_s, rng), clock.draft_share(arms, expected_s)
+        together = VerifyPass(clock.num_sessions, clock.num_sessions + num_nodes, round_s * (1 - draft_share))
         for index, (arm, place) in enumerate(zip(arms, places, strict=True)):
             player.release()
-            player.observe(_outcome(arm, place, round_s, draft_share, clock.num_sessions))
+            player.observe(_outcome(arm, place, round_s, together))
             text, position = at[index][0], at[index][1] + place.num_tokens
             at[index] = (text, position) if position < text.num_positions else (next(texts), 0)
         score.num_tokens += sum(place.num_tokens for place in places)
@@ -192,13 +195,14 @@ def _place(text: RecordedText, position: int, arm: TreePolicy) -> Place:
     return _PLAIN if arm == NO_DRAFT else text.places[arm][position]
 
 
-def _outcome(arm: TreePolicy, place: Place, round_s: float, draft_share: float, num_sessions: int) -> RoundOutcome:
+def _outcome(arm: TreePolicy, place: Place, round_s: float, together: VerifyPass) -> RoundOutcome:
     return RoundOutcome(
         VerifiedTree(arm, place.tree, place.accepted_nodes, place.num_tokens),
         round_s=round_s,
-        draft_s=round_s * draft_share,
-        verify_s=round_s * (1 - draft_share),
-        num_sessions=num_sessions,
+        draft_s=round_s - together.seconds,
+        verify_s=together.seconds,
+        num_sessions=together.num_sessions,
+        verify_pass=together,
     )
 
 
