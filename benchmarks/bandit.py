@@ -140,7 +140,8 @@ def live(
 ) -> None:
     """The bandit beside fixed arms on the same prompts, on the running system; without files, on the demo's prompts.
 
-    By default both targets, greedily and at temperature 1: about ten minutes for each of the four.
+    By default both targets, greedily and at temperature 1, with 90 prompts of three suites: 2,100 answers each of the
+    four. `--target` and `--temperature` take them apart.
     """
     suites = read_suites(gsm8k, humaneval, spec_bench, num_prompts)
     conditions = bandit_live.Conditions(suites, max_new_tokens)
