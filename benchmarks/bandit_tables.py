@@ -12,14 +12,13 @@ from rich.table import Table
 
 from benchmarks.bandit_recording import DRAFTED_ARMS, RecordedText
 from benchmarks.bandit_replay import Alternating, Always, LaggingSums, Player, World, play, rounds, shuffled, tokens
+from benchmarks.learning import rounds_to_learn
 from draftpool.tree_policy import TreePolicy
 from orchestrator.bandit import LocalSums, Method, Situation, Sums, TreeBandit, VerifiedTree
 from orchestrator.bandit.nesting import is_nested, nested_lessons
 from orchestrator.settings import DEFAULT_ARMS
 
 _SITUATION = Situation("replayed", "replayed", "replayed")
-_WITHIN = 0.95
-_WINDOW = 50
 _LAG = 20
 """Additions between two exchanges of a replica: ten rounds."""
 
@@ -33,7 +32,7 @@ def bandit(method: Method, sums: Sums | None = None) -> TreeBandit:
 def fixed_table(worlds: Sequence[World], method: Method, num_sessions: int, num_rounds: int, num_seeds: int) -> Table:
     """Every fixed arm's speed and the bandit's, as shares of the best arm's in hindsight."""
     table = Table(title=f"Share of the best fixed arm, sessions: {num_sessions}, rounds: {num_rounds}, from nothing")
-    for column in ("target", "sampling", "prompts", "best arm", *map(_short, DEFAULT_ARMS), "bandit"):
+    for column in ("target", "sampling", "prompts", "best arm", *map(short, DEFAULT_ARMS), "bandit"):
         table.add_column(column, justify="right")
     for world in worlds:
         for suite, texts in world.texts.items():
@@ -44,7 +43,7 @@ def fixed_table(worlds: Sequence[World], method: Method, num_sessions: int, num_
                 for seed in range(num_seeds)
             ]
             table.add_row(
-                *(world.target, world.sampling, suite, _short(best)),
+                *(world.target, world.sampling, suite, short(best)),
                 *(f"{fixed[arm] / fixed[best]:.2f}" for arm in DEFAULT_ARMS),
                 f"{mean(shares):.3f}",
             )
@@ -52,7 +51,7 @@ def fixed_table(worlds: Sequence[World], method: Method, num_sessions: int, num_
     return table
 
 
-def _short(arm: TreePolicy) -> str:
+def short(arm: TreePolicy) -> str:
     return str(arm).replace(" of depth ", "x").replace("chain of ", "chain ")
 
 
@@ -70,7 +69,7 @@ def _share(
 def shifting_table(worlds: Sequence[World], method: Method, num_tokens: int, num_seeds: int) -> Table:
     """A stream whose prompts and load change: every fixed arm's seconds over the bandit's, for the same tokens."""
     table = Table(title=f"A stream that shifts, {num_tokens} tokens a part: how much faster the bandit is")
-    for column in ("target", "sampling", *map(_short, DEFAULT_ARMS), "best arm of each part"):
+    for column in ("target", "sampling", *map(short, DEFAULT_ARMS), "best arm of each part"):
         table.add_column(column, justify="right")
     totals = [0.0] * (len(DEFAULT_ARMS) + 2)
     for world in worlds:
@@ -136,15 +135,11 @@ def replicas_table(worlds: Sequence[World], method: Method, num_rounds: int, num
 def _rounds_to_learn(
     players: Sequence[Player], world: World, texts: Sequence[RecordedText], num_rounds: int, seed: int
 ) -> int:
-    """One session after another, players in turn: rounds before the first window in which what they chose is, at each
-    arm's true speed, within five per cent of the best."""
+    """One session after another, players in turn; of all players together."""
     fixed, rng = world.fixed(texts, 1), random.Random(seed)
     score = play(Alternating(players), shuffled(texts, rng), world.clocks[1], rng, until=rounds(num_rounds))
     relative = [max(fixed.values()) / fixed[arm] for arm in score.choices]  # seconds a token, the best one's being 1
-    for begin in range(num_rounds - _WINDOW):
-        if mean(relative[begin : begin + _WINDOW]) <= 1 / _WITHIN:
-            return begin
-    return num_rounds
+    return rounds_to_learn(relative)
 
 
 def nesting_table(worlds: Sequence[World]) -> Table:

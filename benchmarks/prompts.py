@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from draftpool.cli.demo_prompts import PROMPTS
 
@@ -20,16 +21,27 @@ def load_prompts(path: Path | None, num_prompts: int) -> list[str]:
 
 
 def load_suites(folder: Path, num_prompts: int) -> dict[str, list[str]]:
-    """At most so many prompts of each suite: `gsm8k.jsonl`, `humaneval.jsonl` and `spec_bench.jsonl` in a folder; long
-    texts of Spec-Bench are cut, its kinds of tasks are all there.
+    """At most so many prompts of each suite: `gsm8k.jsonl`, `humaneval.jsonl` and `spec_bench.jsonl` in a folder."""
+    return read_suites(folder / "gsm8k.jsonl", folder / "humaneval.jsonl", folder / "spec_bench.jsonl", num_prompts)
+
+
+def read_suites(
+    gsm8k: Path | None, humaneval: Path | None, spec_bench: Path | None, num_prompts: int
+) -> dict[str, list[str]]:
+    """At most so many prompts of each suite that there is a file of; long texts of Spec-Bench are cut, its kinds of
+    tasks are all there. Without any file, the demo's.
     """
-    gsm8k, humaneval, spec_bench = (
-        [json.loads(line) for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
-        for name in ("gsm8k", "humaneval", "spec_bench")
-    )
-    step = max(1, len(spec_bench) // num_prompts)
-    return {
-        "GSM8K": [f"Question: {problem['question']}\nAnswer:" for problem in gsm8k[:num_prompts]],
-        "HumanEval": [problem["prompt"] for problem in humaneval[:num_prompts]],
-        "Spec-Bench": [task["turns"][0][:1200] for task in spec_bench[::step][:num_prompts]],
-    }
+    suites: dict[str, list[str]] = {}
+    if gsm8k is not None:
+        suites["GSM8K"] = load_prompts(gsm8k, num_prompts)
+    if humaneval is not None:
+        suites["HumanEval"] = [problem["prompt"] for problem in _records(humaneval)[:num_prompts]]
+    if spec_bench is not None:
+        tasks = _records(spec_bench)
+        step = max(1, len(tasks) // num_prompts)
+        suites["Spec-Bench"] = [task["turns"][0][:1200] for task in tasks[::step][:num_prompts]]
+    return suites or {"demo": load_prompts(None, num_prompts)}
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -6,7 +6,7 @@ Replicas get SIGTERM and a grace that is shorter than the requests run, so sessi
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 import pytest_asyncio
@@ -17,6 +17,7 @@ from draftpool.cli.process import ServiceProcess
 from draftpool.cli.stack import Stack
 from draftpool.client import Client, Completion, Patience, TreeShape
 from draftpool.errors import DraftpoolError
+from tests.integration.orchestrators import another_orchestrator
 from tests.integration.probes import QUESTION, failovers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -53,10 +54,7 @@ async def doubled() -> AsyncIterator[Doubled]:
     )
     async with AsyncExitStack() as cleanup:
         stack = await cleanup.enter_async_context(Stack(plan))
-        spec = plan.orchestrator(drafters=stack.drafters, verifiers=stack.verifiers[TARGET])
-        second = ServiceProcess(replace(spec, name="orchestrator 2"), stack.folder)
-        cleanup.push_async_callback(second.stop, GRACE_S + 3)
-        await second.start()
+        second = await cleanup.enter_async_context(another_orchestrator(stack, "orchestrator 2"))
         yield Doubled(stack, second)
 
 
