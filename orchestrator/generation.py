@@ -53,6 +53,7 @@ class Round:
         num_committed: tokens that the round added to the request.
         draft_us, verify_us: busy time that the services report, queueing included.
         wire_us: waiting for replies beyond that, also for a draft that did not come in time.
+        draft_wire_us: of these, for the draft.
         opened_draft_session, opened_verify_session: whether a service took in the whole context first.
         finish: why the generation ended, in its last round.
         was_hedged: a draft was asked for and not waited for to the end.
@@ -76,6 +77,7 @@ class Round:
     draft_was_late: bool = False
     num_drafters_lost: int = 0
     num_verifiers_lost: int = 0
+    draft_wire_us: int = 0
 
 
 class Generation:
@@ -109,6 +111,7 @@ class Generation:
         self._bandit = bandit
         self._fixed_shape = fixed_shape
         self._chosen: TreePolicy | None = None
+        self._is_in_round = self._must_pause = False
         self._text = TextAssembler(vocabulary, limits.stop, num_known=len(resumed_token_ids))
         self.finish: FinishReason | None = None
         self.matched_stop_token_id: int | None = None
@@ -132,10 +135,15 @@ class Generation:
             while self.finish is None:
                 yield await self._round()
         finally:
-            self.pause()
+            self._close()
 
     def pause(self) -> None:
-        """End both model sessions, between two rounds; the next round opens them again."""
+        """End both model sessions, as soon as no round is in progress; the next round opens them again."""
+        self._must_pause = True
+        if not self._is_in_round:
+            self._close()
+
+    def _close(self) -> None:
         self._drafts.close()
         self._verifier.close()
 
@@ -153,10 +161,14 @@ class Generation:
 
     async def _round(self) -> Round:
         shape = self._choose_shape()
+        self._is_in_round, self._must_pause = True, False
         try:
             return await self._play(shape)
         finally:
+            self._is_in_round = False
             self._release()
+            if self._must_pause:
+                self._close()
 
     async def _play(self, shape: TreePolicy) -> Round:
         start = time.perf_counter_ns()
@@ -186,6 +198,7 @@ class Generation:
             draft_was_late=draft.is_late,
             num_drafters_lost=draft.num_lost,
             num_verifiers_lost=verdict.num_lost,
+            draft_wire_us=draft.elapsed_us - draft.draft_us,
         )
 
     def _choose_shape(self) -> TreePolicy:
