@@ -23,7 +23,7 @@ from draftpool.choice import truncated
 from draftpool.noise import DRAW_STREAM, exponential_noise
 from draftpool.sampling import SamplingParams
 
-LEVEL_TOKENS = 2000
+LEVEL_TOKENS = 4000
 """A token stays whose path has at least the probability 1 / LEVEL_TOKENS. The paths of a level have the probability 1
 together, at most, so that its laws have no more tokens than this together; mostly they have far fewer."""
 
