@@ -25,7 +25,7 @@ from draftpool.sampling import SamplingParams
 
 LEVEL_TOKENS = 4000
 """A token stays whose path has at least the probability 1 / LEVEL_TOKENS. The paths of a level have the probability 1
-together, at most, so that its laws have no more tokens than this together; mostly they have far fewer."""
+together, at most, so that no more tokens than this can do so in all its laws; mostly it is far fewer."""
 
 LEAST_TOKENS = 4
 """Every law keeps so many, or as many as there are children to be drawn, however unlikely the node is."""
