@@ -111,7 +111,6 @@ class Generation:
         self._bandit = bandit
         self._fixed_shape = fixed_shape
         self._chosen: TreePolicy | None = None
-        self._is_in_round = self._must_pause = False
         self._text = TextAssembler(vocabulary, limits.stop, num_known=len(resumed_token_ids))
         self.finish: FinishReason | None = None
         self.matched_stop_token_id: int | None = None
@@ -135,15 +134,10 @@ class Generation:
             while self.finish is None:
                 yield await self._round()
         finally:
-            self._close()
+            self.pause()
 
     def pause(self) -> None:
-        """End both model sessions, as soon as no round is in progress; the next round opens them again."""
-        self._must_pause = True
-        if not self._is_in_round:
-            self._close()
-
-    def _close(self) -> None:
+        """End both model sessions, between two rounds; the next round opens them again."""
         self._drafts.close()
         self._verifier.close()
 
@@ -161,14 +155,10 @@ class Generation:
 
     async def _round(self) -> Round:
         shape = self._choose_shape()
-        self._is_in_round, self._must_pause = True, False
         try:
             return await self._play(shape)
         finally:
-            self._is_in_round = False
             self._release()
-            if self._must_pause:
-                self._close()
 
     async def _play(self, shape: TreePolicy) -> Round:
         start = time.perf_counter_ns()

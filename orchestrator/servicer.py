@@ -15,7 +15,6 @@ from draftpool.vocabulary import Vocabulary
 from draftpool.wire import policy_to_wire
 from orchestrator import metrics
 from orchestrator.admission import Admission
-from orchestrator.ahead import OneAhead
 from orchestrator.bandit import BanditRegistry, Situation
 from orchestrator.client_identity import client_of
 from orchestrator.cold_start import ColdStarts
@@ -85,23 +84,20 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
             checked = await check_request(request, target)
             ledger.admit(checked, waited_s=place.waited_s)
             generation = self._generation(target, checked, context.time_remaining())
-            async with OneAhead(generation.rounds()) as rounds:
-                reader = Reader(generation, rounds, place, slow_after_s=self._settings.slow_reader_s)
-                reply = _start_reply(checked)
-                while True:
-                    rounds.begin()
-                    async with reader.taking():
-                        yield reply
-                    ledger.wait(reader_s=reader.waited_s, queue_s=place.waited_s)
-                    round_ = await rounds.take()
-                    if round_ is None:  # all that was wanted had been resumed with
-                        break
+            reader = Reader(generation, place, slow_after_s=self._settings.slow_reader_s)
+            async with aclosing(generation.rounds()) as rounds:
+                async with reader.taking():
+                    yield _start_reply(checked)
+                async for round_ in rounds:
                     ledger.add(round_)
                     metrics.observe_round(target.name, round_)
                     reply = _round_reply(round_, target.vocabulary, want_round=checked.want_rounds)
-                    if round_.finish is not None:
+                    if generation.finish is not None:
                         last = reply
                         break
+                    async with reader.taking():
+                        yield reply
+                    ledger.wait(reader_s=reader.waited_s, queue_s=place.waited_s)
         last.finish.CopyFrom(_finish(generation, ledger))  # the place is free: the client may take its time with it
         yield last
 

@@ -1,6 +1,5 @@
 """The loop against a deterministic target and a drafter that is right as often as we like. No I/O, no tensors."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -170,29 +169,3 @@ async def test_leaving_early_closes_both_sessions() -> None:
     await rounds.aclose()
     assert drafter.is_closed
     assert verifier.is_closed
-
-
-async def test_a_pause_within_a_round_waits_for_its_end() -> None:
-    """A stream that was closed under a round would have to be opened again for it, by whoever does not read."""
-
-    class Slow(AlphabetVerifier):
-        def __init__(self) -> None:
-            super().__init__()
-            self.is_asked, self.may_answer = asyncio.Event(), asyncio.Event()
-
-        async def verify(self, token_ids: Sequence[int], tree: DraftTree, drawn_from: object = None) -> Verdict:
-            self.is_asked.set()
-            await self.may_answer.wait()
-            return await super().verify(token_ids, tree, drawn_from)
-
-    verifier = Slow()
-    generation = make(AlphabetDrafter(1), verifier, Limits(9), chain(2))
-    rounds = generation.rounds()
-    playing = asyncio.create_task(anext(rounds))
-    await verifier.is_asked.wait()
-    generation.pause()
-    assert not verifier.is_closed
-    verifier.may_answer.set()
-    await playing
-    assert verifier.is_closed
-    await rounds.aclose()
