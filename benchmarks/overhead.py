@@ -10,6 +10,7 @@ waiting for the verifier's, and the orchestrator's own time in the round and bet
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
@@ -38,6 +39,9 @@ SHAPES: dict[str, TreePolicy | None] = {
     "best 16 of depth 6": BestFirst(16, 6),
     "bandit": None,
 }
+_PATIENCE_VARIABLE = "DRAFTPOOL_ORCHESTRATOR_DRAFT_LEAST_WAIT_S"
+"""Every round shall have its draft, however slow the machine is; by default some would go on without."""
+
 _NUM_WARMUPS = 2
 _NUM_WEIGHED = 3
 """Of the prompts, before anything counts, and to weigh messages with."""
@@ -173,7 +177,7 @@ def redis_table(measured: Measured) -> Table:
         table.add_column(heading, justify="right")
     for label, spent in measured["Redis"].items():
         ours, theirs = spent.outside, measured["no Redis"][label].outside
-        differences = [(ours[number] - theirs[number]) / 1000 for number in sorted({*ours} & {*theirs})]
+        differences = [(ours[number] - theirs[number]) / 1000 for number in ours.keys() & theirs.keys()]
         low, middle, high = quantiles(differences, n=4, method="inclusive")
         sides = [f"{median(side.values()) / 1000:.2f}" for side in (ours, theirs)]
         table.add_row(label, *sides, f"{middle:+.3f}", f"{low:+.3f} to {high:+.3f}")
@@ -201,13 +205,16 @@ def main(
         Path | None, typer.Option(help="GSM8K problems, JSON lines with a `question`; without it the demo's prompts.")
     ] = None,
     target: Annotated[str, typer.Option(help="An embedded target.")] = "tiny-llama",
-    num_prompts: Annotated[int, typer.Option(help="So many, each with every shape through every orchestrator.")] = 10,
+    num_prompts: Annotated[
+        int, typer.Option(min=2, help="So many, each with every shape through every orchestrator.")
+    ] = 10,
     max_new_tokens: Annotated[int, typer.Option(help="Of every request.")] = 96,
     temperature: Annotated[float, typer.Option(help="Of every request.")] = 1.0,
 ) -> None:
     """Measure and print the tables."""
     log = Console(width=140)
     plan = StackPlan(targets=(target,), dtype="bfloat16", drafter_threads=1, verifier_threads=1)
+    os.environ[_PATIENCE_VARIABLE] = "1"
     options: GenerateOptions = {"max_new_tokens": max_new_tokens, "temperature": temperature, "ignore_eos": True}
     asyncio.run(run(plan, Asked(target, load_prompts(prompts, num_prompts), options), log))
 
