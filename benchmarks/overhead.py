@@ -55,7 +55,7 @@ class Spent:
     """By the rounds of one shape through one orchestrator, in microseconds.
 
     Attributes:
-        draft_wire, verify_wire: waiting for a reply beyond what the service itself reports.
+        draft_wire, verify_wire: waiting for a reply beyond what the service itself reports; where there was a draft.
         inside: the rest of a round, which is the orchestrator's own.
         between: from the end of a round to that of the next, as the client sees them, less that round.
         outside: by the request's number, the median over its rounds of all four together.
@@ -73,7 +73,7 @@ class Spent:
         counted = rounds[_NUM_FIRST_ROUNDS:]
         usual = [seen for seen in counted if not is_drafted or seen.round.draft_us > 0]
         self.num_late += len(counted) - len(usual)
-        self.draft_wire += [seen.round.draft_wire_us for seen in usual]
+        self.draft_wire += [seen.round.draft_wire_us for seen in usual if seen.round.draft_us > 0]
         self.verify_wire += [seen.round.wire_us - seen.round.draft_wire_us for seen in usual]
         self.inside += [seen.inside_us for seen in usual]
         self.between += [seen.between_us for seen in usual]
@@ -165,9 +165,10 @@ def rounds_table(spent_of: dict[str, Spent]) -> Table:
     for heading in (*headings, "rounds", "without draft"):
         table.add_column(heading, justify="right")
     for label, spent in spent_of.items():
-        waits = [percentile(wire, percent) for wire in (spent.draft_wire, spent.verify_wire) for percent in (50, 90)]
-        parts = [median(spent.outside.values()), *waits, median(spent.inside), median(spent.between)]
-        table.add_row(label, *(f"{us / 1000:.2f}" for us in parts), str(len(spent.inside)), str(spent.num_late))
+        wires = [(wire, percent) for wire in (spent.draft_wire, spent.verify_wire) for percent in (50, 90)]
+        waits = [f"{percentile(wire, percent) / 1000:.2f}" if wire else "" for wire, percent in wires]
+        whole, *own = (f"{median(us) / 1000:.2f}" for us in (spent.outside.values(), spent.inside, spent.between))
+        table.add_row(label, whole, *waits, *own, str(len(spent.inside)), str(spent.num_late))
     return table
 
 
