@@ -1,4 +1,4 @@
-"""Tokens per verify pass under the rejection rule, beside the coupled rule at equal shapes.
+"""Tokens per verify pass under the rejection rule, beside the coupled rule at equal shapes, and the requests' sizes.
 
     python -m benchmarks.rejection --gsm8k gsm8k.jsonl --humaneval humaneval.jsonl --spec-bench spec_bench.jsonl
 
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import sqrt
 from pathlib import Path
+from statistics import mean
 from typing import Annotated
 
 import torch
@@ -29,7 +30,7 @@ from drafter_service.vocabulary.bridge import VocabularyBridge
 from draftpool.sampling import SamplingParams
 from draftpool.tree import DraftTree, TreeShape, chain
 from draftpool.v1 import tree_pb2, verifier_pb2
-from draftpool.wire import rows_to_wire
+from draftpool.wire import rows_to_wire, tree_to_wire
 from orchestrator.rejection import accept_drawn_path, rejection_uniforms
 from orchestrator.sparse_laws import SparseLaws, draft_laws
 from orchestrator.target_laws import target_laws
@@ -51,6 +52,7 @@ class Text:
     Attributes:
         unsent: tokens that the services have not been told yet.
         per_pass: tokens that each verify pass brought.
+        request_bytes: of each request to the verifier.
     """
 
     drafting: DraftSession
@@ -60,6 +62,7 @@ class Text:
     num_tokens: int
     num_left: int
     per_pass: list[int] = field(default_factory=list)
+    request_bytes: list[int] = field(default_factory=list)
 
     def commit(self, token_ids: Sequence[int], eos_token_ids: Sequence[int]) -> None:
         """Take what a pass brought, up to the end of the text or to as many as are wanted."""
@@ -80,8 +83,8 @@ def write_drawn(
     prompts: Sequence[str],
     temperature: float,
     max_new_tokens: int,
-) -> list[int]:
-    """Continue all prompts by the rejection rule; the seed is the prompt's number. Tokens of every pass."""
+) -> list[Text]:
+    """Continue all prompts by the rejection rule; the seed is the prompt's number."""
     texts = []
     for seed, prompt_ids in enumerate(writer.encode(prompts)):
         params = SamplingParams(temperature=temperature, seed=seed)
@@ -95,7 +98,7 @@ def write_drawn(
     for text in texts:
         drafter.engine.close_session(text.drafting)
         writer.engine.close_session(text.verifying)
-    return [num_tokens for text in texts for num_tokens in text.per_pass]
+    return texts
 
 
 @torch.inference_mode()
@@ -118,8 +121,14 @@ def _round(writer: Writer, drafter: DrafterReplica, shape: TreeShape, texts: Seq
     while unanswered := [verdict for verdict in verdicts if verdict.is_open]:
         writer.engine.turn(unanswered)
     for text, draft, laws, verdict in zip(texts, found, drawn, verdicts, strict=True):
+        text.request_bytes.append(_request(text, draft.tree, laws).ByteSize())
         token_ids = _accepted(text, draft.tree, laws, verdict.future.result().choice)
         text.commit(token_ids, writer.target.vocabulary.eos_token_ids)
+
+
+def _request(text: Text, tree: DraftTree, laws: SparseLaws) -> verifier_pb2.VerifyRequest:
+    support = tree_pb2.SparseRows(row_lengths=laws.row_lengths.tolist(), token_ids=laws.token_ids.tolist())
+    return verifier_pb2.VerifyRequest(committed_token_ids=text.unsent, tree=tree_to_wire(tree), draft_support=support)
 
 
 def _accepted(text: Text, tree: DraftTree, laws: SparseLaws, choice: Choice) -> tuple[int, ...]:
@@ -142,17 +151,29 @@ def compare(drafter: DrafterReplica, name: str, data: dict[str, list[str]], max_
     bridge = VocabularyBridge(drafter.speller, writer.target.vocabulary)
     for temperature in (1.0, 0.7):
         table = Table(title=f"{name}, temperature {temperature:g}: tokens per pass")
-        for column in ("prompts", "shape", "coupled", "rejection", "difference", "standard error"):
+        for column in (
+            "prompts",
+            "shape",
+            "coupled",
+            "rejection",
+            "difference",
+            "standard error",
+            "request, bytes",
+            "largest",
+        ):
             table.add_column(column, justify="right")
         for kind, prompts in data.items():
             written = writer.write(prompts, temperature, max_new_tokens)
             for shape in SHAPES:
                 coupled = replay(drafter, bridge, shape, written).tokens_per_pass
-                passes = write_drawn(writer, drafter, bridge, shape, prompts, temperature, max_new_tokens)
+                texts = write_drawn(writer, drafter, bridge, shape, prompts, temperature, max_new_tokens)
+                passes = [num_tokens for text in texts for num_tokens in text.per_pass]
+                sizes = [size for text in texts for size in text.request_bytes[1:]]  # the first carries the prompt
                 rejection = sum(passes) / len(passes)
                 gain = f"{rejection / coupled - 1:+.1%}"
                 error = sqrt(sum((num - rejection) ** 2 for num in passes)) / len(passes)
-                table.add_row(kind, str(shape), f"{coupled:.2f}", f"{rejection:.2f}", gain, f"{error:.2f}")
+                cells = (f"{coupled:.2f}", f"{rejection:.2f}", gain, f"{error:.2f}")
+                table.add_row(kind, str(shape), *cells, f"{mean(sizes):.0f}", str(max(sizes)))
             table.add_section()
         console.print(table)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from drafter_service.draws import Draws, drawn_rows
+from drafter_service.draws import DrawnNode, Draws, drawn_rows
 from drafter_service.growth import SHARPNESS, Candidate, Row
 from draftpool.choice import coupled_scores
 from draftpool.sampling import SamplingParams
@@ -57,12 +57,14 @@ class Ask:
         level: its depth.
         number: see `Node`.
         num_children: how many are wanted.
+        log_prob: of its path, by the drafter.
     """
 
     proposing: Proposing
     level: int
     number: int
     num_children: int
+    log_prob: float
 
 
 def rows_after(logits: Tensor, asks: Sequence[Ask]) -> list[Row]:
@@ -87,9 +89,13 @@ def _alike_rows(logits: Tensor, asks: Sequence[Ask]) -> list[Row]:
     proposing = asks[0].proposing
     if proposing.mask is not None:
         logits = logits + proposing.mask.to(logits.device)
-    draws = [(ask.proposing.draws, ask.number) for ask in asks if ask.proposing.draws is not None]
-    if draws:
-        return drawn_rows(logits, proposing.params, draws, [ask.num_children for ask in asks])
+    drawn = [
+        DrawnNode(ask.proposing.draws, ask.number, ask.num_children, ask.log_prob)
+        for ask in asks
+        if ask.proposing.draws is not None
+    ]
+    if drawn:
+        return drawn_rows(logits, proposing.params, drawn)
     log_probs = None
     if proposing.is_other_vocabulary:  # probabilities are multiplied along a spelling
         temperature = 1.0 if proposing.params.is_greedy else proposing.params.temperature

@@ -3,13 +3,17 @@
 The rule (Algorithm 1 of arXiv:2506.01206) tries siblings in turn, each against the law that is left when those before
 it are taken out; so whoever accepts has to know the law exactly. It is cut to its most probable tokens and normalised
 again *before* drawing: what is sent is then all there is.
+
+Where a walk hardly comes, much of a law is wasted. So a token stays if it is likely to be met, its path counted. How
+much is cut follows from the laws and from the node's ancestors, never from what is drawn after the node: given the
+ancestors, its children follow the law that is sent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp
+from math import ceil, exp, log
 
 import torch
 from torch import Tensor
@@ -19,8 +23,12 @@ from draftpool.choice import truncated
 from draftpool.noise import DRAW_STREAM, exponential_noise
 from draftpool.sampling import SamplingParams
 
-SUPPORT_SIZE = 64
-"""Tokens of a law that is drawn from, at most."""
+LEVEL_TOKENS = 4000
+"""A token stays whose path has at least the probability 1 / LEVEL_TOKENS. The paths of a level have the probability 1
+together, at most, so that no more tokens than this can do so in all its laws; mostly it is far fewer."""
+
+LEAST_TOKENS = 4
+"""Every law keeps so many, or as many as there are children to be drawn, however unlikely the node is."""
 
 
 @dataclass(frozen=True)
@@ -34,30 +42,56 @@ class Draws:
     seed: int
     num_committed: int
 
-    def gumbel(self, node_number: int) -> Tensor:
-        """(SUPPORT_SIZE,) float32 for the children of one node; 0 is the root."""
-        noise = exponential_noise(self.seed, [node_number], SUPPORT_SIZE, stream=DRAW_STREAM, series=self.num_committed)
+    def gumbel(self, node_number: int, num_tokens: int) -> Tensor:
+        """(num_tokens,) float32 for the children of one node; 0 is the root."""
+        noise = exponential_noise(self.seed, [node_number], num_tokens, stream=DRAW_STREAM, series=self.num_committed)
         return -torch.from_numpy(noise[0]).log()
 
 
-def drawn_rows(
-    logits: Tensor, params: SamplingParams, draws: Sequence[tuple[Draws, int]], num_children: Sequence[int]
-) -> list[Row]:
+@dataclass(frozen=True)
+class DrawnNode:
+    """A node whose children are drawn.
+
+    Attributes:
+        tree: its randomness.
+        number: of the node there; 0 is the root.
+        num_children: so many are drawn, where the law has them.
+        log_prob: of its path, by the laws that were drawn from; 0 for the root.
+    """
+
+    tree: Draws
+    number: int
+    num_children: int
+    log_prob: float
+
+
+def drawn_rows(logits: Tensor, params: SamplingParams, nodes: Sequence[DrawnNode]) -> list[Row]:
     """Children of each node, drawn one after another without replacement.
 
     The largest of log-probability plus independent Gumbel noise are such a sample, in its order (arXiv:1903.06059).
 
     Args:
         logits: (n, V_drafter) float32; -inf for what must not be proposed.
-        draws: each node's tree and its number there.
     """
-    law = truncated(logits / params.temperature, params)
-    largest = law.topk(min(SUPPORT_SIZE, law.shape[1]), dim=1)
-    log_probs = largest.values.log_softmax(dim=1).cpu()
-    noise = torch.stack([tree.gumbel(number) for tree, number in draws])[:, : log_probs.shape[1]]
+    ids, log_probs = _cut(truncated(logits / params.temperature, params), nodes)
+    noise = torch.stack([node.tree.gumbel(node.number, log_probs.shape[1]) for node in nodes])
     scores, places = (log_probs + noise).sort(dim=1, descending=True)
-    columns = (largest.indices.tolist(), log_probs.tolist(), places.tolist(), scores.tolist())
-    return [_row(*row) for row in zip(*columns, num_children, strict=True)]
+    columns = (ids.tolist(), log_probs.tolist(), places.tolist(), scores.tolist())
+    return [_row(*row) for row in zip(*columns, (node.num_children for node in nodes), strict=True)]
+
+
+def _cut(law: Tensor, nodes: Sequence[DrawnNode]) -> tuple[Tensor, Tensor]:
+    """(n, S) token ids and log-probabilities of what is drawn from, most probable first; -inf where a row has less."""
+    reach = torch.tensor([node.log_prob for node in nodes])
+    least = torch.tensor([max(LEAST_TOKENS, node.num_children) for node in nodes])
+    most = max(ceil(LEVEL_TOKENS * exp(reach.max())), int(least.max()))
+    likely = law.log_softmax(dim=1).topk(min(most, law.shape[1]), dim=1)
+    log_probs = likely.values.cpu()
+    stays = log_probs + reach[:, None] >= -log(LEVEL_TOKENS)
+    stays |= torch.arange(log_probs.shape[1]) < least[:, None]
+    num_kept = int(stays.sum(dim=1).max())
+    kept = log_probs.masked_fill(~stays, -torch.inf).log_softmax(dim=1)
+    return likely.indices[:, :num_kept], kept[:, :num_kept]
 
 
 def _row(ids: list[int], log_probs: list[float], places: list[int], scores: list[float], num_children: int) -> Row:

@@ -194,7 +194,7 @@ class Session:
         """What is wanted of a node that has been stepped; its tree was begun."""
         if self._proposing is None:
             raise RuntimeError("no tree was begun")
-        return Ask(self._proposing, node.depth, node.number, self.growth.num_children(node))
+        return Ask(self._proposing, node.depth, node.number, self.growth.num_children(node), node.log_prob)
 
     def close(self, pool: StatePool) -> None:
         """Give everything back; closing twice, or before opening, does nothing."""

@@ -76,6 +76,7 @@ class Round:
         draft_us, verify_us: busy time of the services, queueing included.
         wire_us: waiting for their replies beyond that.
         round_us: the whole round as the orchestrator saw it.
+        draft_wire_us: of `wire_us`, what was waited for the draft.
     """
 
     shape: TreePolicy | None
@@ -85,6 +86,7 @@ class Round:
     verify_us: int
     wire_us: int
     round_us: int
+    draft_wire_us: int = 0
 
 
 @dataclass(frozen=True)
@@ -249,6 +251,7 @@ def _round(message: generation_pb2.Round) -> Round:
         verify_us=message.verify_us,
         wire_us=message.wire_us,
         round_us=message.round_us,
+        draft_wire_us=message.draft_wire_us,
     )
 
 

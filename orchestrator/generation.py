@@ -53,6 +53,7 @@ class Round:
         num_committed: tokens that the round added to the request.
         draft_us, verify_us: busy time that the services report, queueing included.
         wire_us: waiting for replies beyond that, also for a draft that did not come in time.
+        draft_wire_us: of these, for the draft.
         opened_draft_session, opened_verify_session: whether a service took in the whole context first.
         finish: why the generation ended, in its last round.
         was_hedged: a draft was asked for and not waited for to the end.
@@ -76,6 +77,7 @@ class Round:
     draft_was_late: bool = False
     num_drafters_lost: int = 0
     num_verifiers_lost: int = 0
+    draft_wire_us: int = 0
 
 
 class Generation:
@@ -186,6 +188,7 @@ class Generation:
             draft_was_late=draft.is_late,
             num_drafters_lost=draft.num_lost,
             num_verifiers_lost=verdict.num_lost,
+            draft_wire_us=draft.elapsed_us - draft.draft_us,
         )
 
     def _choose_shape(self) -> TreePolicy:

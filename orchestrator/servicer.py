@@ -202,4 +202,5 @@ def _round(round_: Round) -> generation_pb2.Round:
         verify_us=round_.verify_us,
         round_us=round_.round_us,
         wire_us=round_.wire_us,
+        draft_wire_us=round_.draft_wire_us,
     )

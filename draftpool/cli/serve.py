@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,7 +75,9 @@ def _command(role: Role) -> Callable[[dict[str, Any]], None]:
         if server_settings.exit_with_parent:
             end_with_parent()
         configure_logging(role.name)
-        asyncio.run(_server(role).serve(settings, server_settings, tls))
+        import uvloop  # here, for Windows has none, and clients run there too
+
+        uvloop.run(_server(role).serve(settings, server_settings, tls))
 
     return command
 

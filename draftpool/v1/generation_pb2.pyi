@@ -124,7 +124,7 @@ class TopLogprob(_message.Message):
     def __init__(self, id: _Optional[int] = ..., logprob: _Optional[float] = ..., text: _Optional[str] = ...) -> None: ...
 
 class Round(_message.Message):
-    __slots__ = ("policy", "num_nodes", "num_accepted", "draft_us", "verify_us", "round_us", "wire_us")
+    __slots__ = ("policy", "num_nodes", "num_accepted", "draft_us", "verify_us", "round_us", "wire_us", "draft_wire_us")
     POLICY_FIELD_NUMBER: _ClassVar[int]
     NUM_NODES_FIELD_NUMBER: _ClassVar[int]
     NUM_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
@@ -132,6 +132,7 @@ class Round(_message.Message):
     VERIFY_US_FIELD_NUMBER: _ClassVar[int]
     ROUND_US_FIELD_NUMBER: _ClassVar[int]
     WIRE_US_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_WIRE_US_FIELD_NUMBER: _ClassVar[int]
     policy: _tree_pb2.TreePolicy
     num_nodes: int
     num_accepted: int
@@ -139,7 +140,8 @@ class Round(_message.Message):
     verify_us: int
     round_us: int
     wire_us: int
-    def __init__(self, policy: _Optional[_Union[_tree_pb2.TreePolicy, _Mapping]] = ..., num_nodes: _Optional[int] = ..., num_accepted: _Optional[int] = ..., draft_us: _Optional[int] = ..., verify_us: _Optional[int] = ..., round_us: _Optional[int] = ..., wire_us: _Optional[int] = ...) -> None: ...
+    draft_wire_us: int
+    def __init__(self, policy: _Optional[_Union[_tree_pb2.TreePolicy, _Mapping]] = ..., num_nodes: _Optional[int] = ..., num_accepted: _Optional[int] = ..., draft_us: _Optional[int] = ..., verify_us: _Optional[int] = ..., round_us: _Optional[int] = ..., wire_us: _Optional[int] = ..., draft_wire_us: _Optional[int] = ...) -> None: ...
 
 class GenerationFinish(_message.Message):
     __slots__ = ("reason", "matched_stop", "usage", "matched_stop_token_id")

@@ -16,7 +16,9 @@ from scipy import stats
 from tokenizers import Tokenizer, decoders, models
 from transformers import LlamaConfig, LlamaForCausalLM, MambaConfig, MambaForCausalLM
 
+from drafter_service import draws
 from drafter_service.engine import DrafterEngine, DraftJob
+from drafter_service.growth import Row
 from drafter_service.mamba.recurrent_model import RecurrentModel
 from drafter_service.mamba.weights import load_mamba
 from drafter_service.session import Session as DraftSession
@@ -239,6 +241,35 @@ def test_chains_are_no_exception(pair: Pair) -> None:
     found, share_drafted = counts(pair, SamplingParams(), TreeShape((1, 1)))
     assert share_drafted > 0.1
     assert min(p_values(found, law(pair, SamplingParams()))) > SUSPICIOUS
+
+
+def test_laws_that_are_cut_along_their_paths_are_no_exception(pair: Pair, monkeypatch) -> None:
+    cut_hard(monkeypatch)
+    found, share_drafted = counts(pair, SamplingParams(), TREE)
+    assert share_drafted > 0.1
+    assert min(p_values(found, law(pair, SamplingParams()))) > SUSPICIOUS
+
+
+def test_the_test_would_notice_a_law_that_is_not_what_was_drawn_from(pair: Pair, monkeypatch) -> None:
+    """It adds up to 1 and names the same tokens, but is a little flatter."""
+    right = draws._row
+
+    def with_flatter_law(*columns) -> Row:
+        row = right(*columns)
+        weights = [prob**0.6 for _, prob in row.support]
+        said = [(token_id, w / sum(weights)) for (token_id, _), w in zip(row.support, weights, strict=True)]
+        return replace(row, support=said)
+
+    cut_hard(monkeypatch)
+    monkeypatch.setattr(draws, "_row", with_flatter_law)
+    found, _ = counts(pair, SamplingParams(), TREE)
+    assert min(p_values(found, law(pair, SamplingParams()))) < SUSPICIOUS
+
+
+def cut_hard(monkeypatch) -> None:
+    """So that some of the ten tokens go, and more the less likely the path is."""
+    monkeypatch.setattr(draws, "LEVEL_TOKENS", 40)
+    monkeypatch.setattr(draws, "LEAST_TOKENS", 1)
 
 
 def test_the_test_would_notice_what_is_sampled_when_all_have_failed(pair: Pair, monkeypatch) -> None:
