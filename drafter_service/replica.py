@@ -15,6 +15,7 @@ from drafter_service.state_pool import StatePool
 from drafter_service.vocabulary.speller import Speller
 from drafter_service.vocabulary.tokenizer_file import read_tokenizer
 from drafter_service.vocabulary.vocabularies import BridgeRegistry, drafter_vocabulary
+from draftpool.dtypes import torch_dtype
 from draftpool.engine_thread import EngineThread
 from draftpool.errors import ModelNotServable
 from draftpool.recent import RecentMean
@@ -34,7 +35,7 @@ class DrafterReplica:
         tokenizer = read_tokenizer(settings.tokenizer or settings.model)
         weights = load_mamba(
             settings.model,
-            dtype=getattr(torch, settings.dtype),
+            dtype=torch_dtype(settings.dtype, torch.device(settings.device)),
             device=settings.device,
             num_tokens=tokenizer.num_tokens,
         )

@@ -26,8 +26,10 @@ class DrafterSettings(BaseSettings):
     name: str | None = Field(
         None, description="What the replica calls its model; the bandit learns under it. The model's last part without."
     )
-    dtype: Literal["bfloat16", "float32"] = Field(
-        "bfloat16", description="Of the large matrices; activations are float32 always."
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto",
+        description="Of the large matrices; activations are float32 always. Without it bfloat16 where the device "
+        "multiplies in it, and else float32.",
     )
     state_dtype: Literal["bfloat16", "float32"] = Field(
         "float32", description="That recurrent states are kept in; bfloat16 holds twice as many and rounds each step."

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers.utils.hub import cached_file
 
+from draftpool.dtypes import torch_dtype
 from draftpool.errors import ModelNotServable
 from draftpool.packed_linear import pack_linear_layers
 from draftpool.vocabulary import Vocabulary
@@ -42,7 +43,7 @@ def load_target(
         ModelNotServable: it cannot be loaded, or is not a decoder-only attention model.
         BadParameter: no such device, or no such quantisation.
     """
-    options: dict[str, Any] = {"dtype": _torch_dtype(dtype, placement.torch_device())}
+    options: dict[str, Any] = {"dtype": torch_dtype(dtype, placement.torch_device())}
     if quantization is not None:
         options["quantization_config"] = quantization_config(quantization)
     try:
@@ -84,17 +85,6 @@ def _load_model(model: str, config: Any, placement: Placement, options: dict[str
     if not placed:
         loaded = loaded.to(device=placement.torch_device())
     return loaded.eval().requires_grad_(False)
-
-
-def _torch_dtype(name: str, device: torch.device) -> torch.dtype:
-    if name != "auto":
-        dtype: torch.dtype = getattr(torch, name)
-        return dtype
-    if device.type != "cpu":
-        return torch.bfloat16
-    capabilities = torch.cpu.get_capabilities()
-    is_fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16")
-    return torch.bfloat16 if is_fast else torch.float32
 
 
 def _tokenizer_json(model: str) -> str:
