@@ -54,6 +54,9 @@ def generate(
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.")] = None,
     stop_token_id: Annotated[list[int] | None, typer.Option(help="End with this token; may be repeated.")] = None,
     min_new_tokens: Annotated[int | None, typer.Option(min=0, help="Do not end before.")] = None,
+    ignore_eos: Annotated[
+        bool, typer.Option("--ignore-eos", help="Go on where the model ends its text; for measurements.")
+    ] = False,
     json_schema: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Answer in JSON of the schema in this file.")
     ] = None,
@@ -91,6 +94,7 @@ def generate(
         seed=seed,
         stop=stop,
         stop_token_ids=stop_token_id,
+        ignore_eos=ignore_eos,
         json_schema=None if json_schema is None else _read_schema(json_schema),
         regex=regex,
         want_logprobs=logprobs is not None,
