@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from draftpool.cli.arguments import DEFAULT_ADDRESS
 from draftpool.cli.board import ServiceBoard
+from draftpool.cli.connection import DEFAULT_ADDRESS
 from draftpool.cli.consoles import message_console, output_console
 from draftpool.cli.interrupt import until_interrupted
 from draftpool.cli.plan import EMBEDDED_DRAFTER, EMBEDDED_TARGETS, REDIS_URL_VARIABLE, StackPlan
