@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.integration.command_line import START_TIMEOUT_S, Up, generate, is_running, run, wait_until
 
@@ -37,6 +38,18 @@ def test_a_dead_redis_is_said_and_replaced_while_generation_goes_on(served: Up) 
     said = "✗ redis was killed by signal 9; starting it again in 1 s; the orchestrator goes on learning alone"
     assert wait_until(lambda: said in served.output, 30)
     assert wait_until(lambda: served.output.count("✓ redis ready") == 2, 60)
+
+
+def test_a_password_from_the_environment_shows_on_no_command_line(
+    up_in: Callable[..., Up], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRAFTPOOL_ORCHESTRATOR_REDIS_URL", "redis://:geheim@127.0.0.1:1")
+    up = up_in("--target", "tiny-neox", "--no-drafter")
+    up.wait_ready()
+    assert "shared through redis://:***@127.0.0.1:1" in up.output
+    lines = [" ".join(psutil.Process(pid).cmdline()) for pid in (up.process.pid, *up.children)]
+    assert len(lines) == 3
+    assert not any("geheim" in line for line in lines)
 
 
 def test_nothing_outlives_an_up_that_was_killed(up_in: Callable[..., Up]) -> None:

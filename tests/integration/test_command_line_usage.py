@@ -46,6 +46,16 @@ def test_wrong_usage_is_exit_code_2_without_a_traceback(arguments: list[str]) ->
     assert "geheim" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    "url", ["redis://:geheim@127.0.0.1:1", "redis+sentinel://127.0.0.1:1/service?sentinel_password=geheim"]
+)
+def test_a_password_on_the_command_line_is_refused_and_its_place_named(url: str) -> None:
+    result = run("up", "--redis", url, COLUMNS="200")
+    assert result.returncode == 2
+    assert "DRAFTPOOL_ORCHESTRATOR_REDIS_URL" in result.stderr
+    assert "geheim" not in result.stderr
+
+
 def test_a_wrong_secret_in_the_environment_is_not_said_aloud() -> None:
     result = run("serve", "orchestrator", DRAFTPOOL_ORCHESTRATOR_REDIS_URL="redis://:geheim@host/geheim")
     assert result.returncode == 2
