@@ -21,7 +21,14 @@ import grpc
 
 from draftpool.access import access_to
 from draftpool.continuation import Continuation
-from draftpool.errors import ConnectionLost, DraftpoolError, NoSecureConnection, NothingAnswers, Unavailable
+from draftpool.errors import (
+    ConnectionLost,
+    DeadlineExceeded,
+    DraftpoolError,
+    NoSecureConnection,
+    NothingAnswers,
+    Unavailable,
+)
 from draftpool.events import (
     Completion,
     Event,
@@ -214,8 +221,10 @@ class Client:
     async def _error(self, error: grpc.aio.AioRpcError, call: grpc.aio.Call) -> DraftpoolError:
         """The service's own error; where the connection itself failed, a sentence that says so."""
         ours = from_rpc_error(error)
-        if type(ours) is not Unavailable or error.trailing_metadata():
+        if error.trailing_metadata() or not isinstance(ours, Unavailable | DeadlineExceeded):
             return ours
+        if isinstance(ours, DeadlineExceeded):
+            return DeadlineExceeded(f"{self.address} has not answered in time")
         if await call.initial_metadata():  # the server sends it as it takes the call up
             return ConnectionLost(f"the connection to {self.address} was lost: {ours.message}")
         if why := why_unreachable(ours.message):

@@ -142,7 +142,8 @@ class NothingAnswers(Unavailable):
 
 
 class NoSecureConnection(Unavailable):
-    """A client reached a server, and the two do not agree on TLS: whether to, or whom to believe."""
+    """A client reached something, and no connection came about: the two do not agree on TLS, whether to or whom to
+    believe, or it is no gRPC server."""
 
     reason = "NO_SECURE_CONNECTION"
 

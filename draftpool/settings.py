@@ -78,12 +78,12 @@ class TlsSettings(BaseSettings):
     )
     tls_server_name: str | None = Field(
         default=None,
-        description="Name that the certificates of servers called must carry, where it is not the host of their "
-        "address: replicas that are found by IP address share one.",
+        description="Name that a server's certificate must carry, where it is not the host of its address; replicas "
+        "that are found by IP address share one.",
     )
     tls: bool = Field(
         default=False,
-        description="Call servers over TLS even without tls_ca_file: public authorities are believed then.",
+        description="Call servers over TLS even without a file of authorities: public ones are believed then.",
     )
 
     def identity(self) -> WatchedFiles[Identity] | None:
@@ -111,7 +111,7 @@ NO_TLS = TlsSettings.model_construct()
 
 
 class ClientSettings(BaseSettings):
-    """What a client of the public API has in its environment; nothing of it is ever taken from a command line."""
+    """What a client of the public API has in its environment; the key itself is never taken from a command line."""
 
     model_config = SettingsConfigDict(env_prefix="DRAFTPOOL_", env_ignore_empty=True, frozen=True, extra="forbid")
 

@@ -8,6 +8,7 @@ from functools import partial
 
 from draftpool.rpc import callers
 from draftpool.rpc import server as rpc_server
+from draftpool.rpc.certificate_metrics import watch_expiration
 from draftpool.rpc.channel import ChannelTls, open_channel
 from draftpool.settings import NO_TLS, ServerSettings, TlsSettings
 from draftpool.v1 import bandit_pb2_grpc, generation_pb2_grpc
@@ -49,6 +50,7 @@ async def serve(
     security = public_security(settings, server_settings, tls)
     fleet = _fleet(settings, tls.for_channels())
     metrics.watch_pools(fleet)
+    watch_expiration(tls.identity())
     admission = Admission(
         max_running=settings.max_requests,
         max_waiting=settings.max_queued_requests,

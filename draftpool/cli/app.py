@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
 
 from draftpool.cli.health import health
-from draftpool.errors import DraftpoolError
+
+_CLIENTS = ("generate", "models", "bandit", "health")
 
 
 def build_app() -> typer.Typer:
     """The command with all its subcommands."""
     from draftpool.cli.bandit import bandit
+    from draftpool.cli.connection import with_connection
     from draftpool.cli.demo import demo
     from draftpool.cli.generate import generate
     from draftpool.cli.keys import keys_app
@@ -21,7 +24,7 @@ def build_app() -> typer.Typer:
     from draftpool.cli.up import up
 
     app = _empty_app()
-    for command in (up, generate, models, bandit, demo, health):
+    for command in (up, with_connection(generate), with_connection(models), with_connection(bandit), demo, health):
         app.command()(command)
     app.add_typer(serve_app(), name="serve")
     app.add_typer(keys_app(), name="keys")
@@ -30,6 +33,11 @@ def build_app() -> typer.Typer:
 
 def main() -> None:
     """Exit codes: 0 done, 1 it failed and standard error says why, 2 wrong usage, 130 interrupted."""
+    if sys.argv[1:2] and sys.argv[1] in _CLIENTS:
+        # Read when gRPC is imported. What it would log, our errors say; what services log of their callers is of use.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from draftpool.errors import DraftpoolError
+
     try:
         (_probe_app() if sys.argv[1:2] == ["health"] else build_app())()
     except DraftpoolError as error:

@@ -9,29 +9,28 @@ import typer
 from rich import box
 from rich.table import Table
 
-from draftpool.cli.arguments import DEFAULT_ADDRESS, Address
+from draftpool.cli.connection import Connection
 from draftpool.cli.consoles import output_console
-from draftpool.client import Client
 from draftpool.learned import LearnedArm, LearnedLoad, LearnedSituation
 
 
 def bandit(
-    address: Address = DEFAULT_ADDRESS,
+    connection: Connection,
     every_load: Annotated[bool, typer.Option("--every-load", help="Also the loads that are not current.")] = False,
 ) -> None:
     """Show what the bandit has learned about draft trees, and which it would choose now."""
-    asyncio.run(_show(address, every_load=every_load))
+    asyncio.run(_show(connection, every_load=every_load))
 
 
-async def _show(address: str, *, every_load: bool) -> None:
-    async with Client(address) as client:
+async def _show(connection: Connection, *, every_load: bool) -> None:
+    async with connection.client() as client:
         learned = await client.describe_bandit()
     console = output_console()
     shown = [(one, load) for one in learned for load in one.loads if every_load or load.is_current]
     for situation, load in shown:
         console.print(load_table(situation, load))
     if not shown:
-        console.print(f"{address} has learned nothing yet; it learns from every request.")
+        console.print(f"{connection.address} has learned nothing yet; it learns from every request.")
 
 
 def load_table(situation: LearnedSituation, load: LearnedLoad) -> Table:

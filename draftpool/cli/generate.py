@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from draftpool.cli.arguments import DEFAULT_ADDRESS, Address
+from draftpool.cli.connection import Connection
 from draftpool.cli.consoles import message_console, output_console
 from draftpool.cli.rendering import (
     ColourView,
@@ -35,9 +35,9 @@ class Output:
 
 
 def generate(
+    connection: Connection,
     prompt: Annotated[str, typer.Argument(help="The text to continue; - reads it from standard input.")] = "-",
     model: Annotated[str | None, typer.Option("--model", "-m", help="Needed where several are served.")] = None,
-    address: Address = DEFAULT_ADDRESS,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", "-n", min=1, help="Stop after so many.")] = 256,
     temperature: Annotated[float | None, typer.Option(min=0, help="0 is greedy.", show_default="1")] = None,
     top_p: Annotated[float | None, typer.Option(help="Sample from the most probable share only.")] = None,
@@ -54,6 +54,9 @@ def generate(
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.")] = None,
     stop_token_id: Annotated[list[int] | None, typer.Option(help="End with this token; may be repeated.")] = None,
     min_new_tokens: Annotated[int | None, typer.Option(min=0, help="Do not end before.")] = None,
+    ignore_eos: Annotated[
+        bool, typer.Option("--ignore-eos", help="Go on where the model ends its text; for measurements.")
+    ] = False,
     json_schema: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Answer in JSON of the schema in this file.")
     ] = None,
@@ -91,6 +94,7 @@ def generate(
         seed=seed,
         stop=stop,
         stop_token_ids=stop_token_id,
+        ignore_eos=ignore_eos,
         json_schema=None if json_schema is None else _read_schema(json_schema),
         regex=regex,
         want_logprobs=logprobs is not None,
@@ -100,7 +104,7 @@ def generate(
         want_rounds=json and stats,
         priority=priority,
     )
-    asyncio.run(_generate(address, model, _read_prompt(prompt), options, Output(json, stats)))
+    asyncio.run(_generate(connection, model, _read_prompt(prompt), options, Output(json, stats)))
 
 
 def _drafting(no_draft: bool, shape: str | None) -> TreePolicy | None:
@@ -126,8 +130,10 @@ def _read_schema(path: Path) -> str:
         raise typer.BadParameter(f"{path} is not text in UTF-8: {error.reason}", param_hint="--json-schema") from None
 
 
-async def _generate(address: str, model: str | None, prompt: str, options: GenerateOptions, output: Output) -> None:
-    async with Client(address) as client:
+async def _generate(
+    connection: Connection, model: str | None, prompt: str, options: GenerateOptions, output: Output
+) -> None:
+    async with connection.client() as client:
         model = model or await _only_model(client)
         messages = message_console()
         try:

@@ -8,24 +8,24 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from draftpool.cli.arguments import DEFAULT_ADDRESS, Address
+from draftpool.cli.connection import Connection
 from draftpool.cli.consoles import output_console
-from draftpool.client import Client, Model
+from draftpool.client import Model
 
 
-def models(address: Address = DEFAULT_ADDRESS) -> None:
+def models(connection: Connection) -> None:
     """List the models that can be asked now."""
-    asyncio.run(_list_models(address))
+    asyncio.run(_list_models(connection))
 
 
-async def _list_models(address: str) -> None:
-    async with Client(address) as client:
+async def _list_models(connection: Connection) -> None:
+    async with connection.client() as client:
         served = await client.list_models()
     console = output_console()
     if served:
         console.print(models_table(served))
     else:
-        console.print(f"{address} serves no model yet; its verifiers may still be loading.")
+        console.print(f"{connection.address} serves no model yet; its verifiers may still be loading.")
 
 
 def models_table(served: Sequence[Model]) -> Table:

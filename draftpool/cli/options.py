@@ -21,24 +21,40 @@ Settings = TypeVar("Settings", bound=BaseSettings)
 def with_options_of(
     command: Callable[[dict[str, Any]], None], settings_classes: Iterable[type[BaseSettings]]
 ) -> Callable[..., None]:
-    """A typer command with one option for each field, which hands the options that were given to `command`.
-
-    Secrets are no options: everybody on the machine can read a command line. They come from the environment alone.
-    """
+    """A typer command with one option for each field, which hands the options that were given to `command`."""
 
     def run(**options: Any) -> None:
         command({name: value for name, value in options.items() if value is not None and value != []})
 
-    parameters = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(name, field))
-        for settings_class in settings_classes
-        for name, field in settings_class.model_fields.items()
-        if not _is_secret(field)
-    ]
+    parameters = [each for settings_class in settings_classes for each in option_parameters(settings_class)]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     run.__doc__ = command.__doc__
     return run
+
+
+def option_parameters(settings_class: type[BaseSettings], *, panel: str | None = None) -> list[inspect.Parameter]:
+    """One option for each field, absent by default, as the parameters of a typer command.
+
+    Secrets are no options: everybody on the machine can read a command line. They come from the environment alone.
+
+    Args:
+        panel: the heading under which the help shows them, each with its variable.
+    """
+    prefix = settings_class.model_config.get("env_prefix", "")
+    return [
+        option_parameter(name, field, {"rich_help_panel": panel, "envvar": f"{prefix}{name}".upper()} if panel else {})
+        for name, field in settings_class.model_fields.items()
+        if not _is_secret(field)
+    ]
+
+
+def option_parameter(name: str, field: FieldInfo, details: Mapping[str, Any]) -> inspect.Parameter:
+    """An option for a field; `details` is what typer shall know besides."""
+    option = typer.Option(_option_name(name, field), help=_help(field), show_default=False, **details)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[_option_type(field), option]
+    )
 
 
 def settings_from(options: Mapping[str, Any], settings_class: type[Settings]) -> Settings:
@@ -63,12 +79,6 @@ def _sentence(details: Any, settings_class: type[BaseSettings]) -> str:
     option = name if field is None else _option_name(name, field)
     problem = "it is required" if details["type"] == "missing" else f"{details['msg']}, got {details['input']!r}"
     return f"{option} (or {variable}): {problem}"
-
-
-def _annotation(name: str, field: FieldInfo) -> Any:
-    """What typer needs to know: the type, absent by default, and the help."""
-    option = typer.Option(_option_name(name, field), help=_help(field), show_default=False)
-    return Annotated[_option_type(field), option]
 
 
 def _option_name(name: str, field: FieldInfo) -> str:

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from draftpool.cli.arguments import DEFAULT_ADDRESS
 from draftpool.cli.board import ServiceBoard
+from draftpool.cli.connection import DEFAULT_ADDRESS
 from draftpool.cli.consoles import message_console, output_console
 from draftpool.cli.interrupt import until_interrupted
 from draftpool.cli.plan import EMBEDDED_DRAFTER, EMBEDDED_TARGETS, REDIS_URL_VARIABLE, StackPlan
@@ -24,11 +24,21 @@ Replicas = Annotated[int, typer.Option(min=1, help="Processes of the drafter, of
 Threads = Annotated[int | None, typer.Option(min=1, help="Of each such process.", show_default="by cores")]
 
 
-def _checked_redis_url(url: str | None) -> str | None:
+def _checked_redis_url(context: typer.Context, url: str | None) -> str | None:
+    """The URL where there is one. Command lines are for everybody to see, so a password must have come another way."""
+    if not url:
+        return None
     try:
-        return str(url) if url and parse_redis_url(url) else None
+        address = parse_redis_url(url)
     except BadParameter as error:
         raise typer.BadParameter(error.message) from None
+    source = context.get_parameter_source("redis")
+    if address.has_secrets and source is not None and source.name == "COMMANDLINE":
+        raise typer.BadParameter(
+            "everybody on this machine can read a password on a command line; put the URL into the environment, as "
+            f"{REDIS_URL_VARIABLE}"
+        )
+    return url
 
 
 def up(
@@ -54,7 +64,7 @@ def up(
     redis: Annotated[
         str | None,
         typer.Option(
-            help="URL of the Redis that keeps what is learned about trees.",
+            help="URL of the Redis that keeps what is learned about trees; with a password, by the variable alone.",
             show_default="one of its own",
             envvar=REDIS_URL_VARIABLE,
             callback=_checked_redis_url,

@@ -19,11 +19,13 @@ class Identity:
         certificate_chain: PEM, the own certificate first; None has no identity and can only look at others'.
         private_key: of the first certificate; PEM.
         authorities: PEM certificates that others' must be signed by; None leaves it to gRPC's public ones.
+        certificate_file: where the chain is from.
     """
 
     certificate_chain: bytes | None = None
     private_key: bytes | None = field(default=None, repr=False)
     authorities: bytes | None = None
+    certificate_file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class IdentityPaths:
 
 def _read(paths: IdentityPaths) -> Identity:
     """Raises BadParameter, whose message holds paths and no contents, or OSError."""
-    identity = Identity(*map(_contents, (paths.cert_file, paths.key_file, paths.ca_file)))
+    chain, key, authorities = map(_contents, (paths.cert_file, paths.key_file, paths.ca_file))
+    identity = Identity(chain, key, authorities, paths.cert_file)
     if paths.cert_file is not None and paths.key_file is not None:
         _check_pair(paths.cert_file, paths.key_file)
     if paths.ca_file is not None:

@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 
 from draftpool.errors import BadParameter
 from draftpool.metrics import metrics_endpoint
+from draftpool.rpc.certificate_metrics import watch_expiration
 from draftpool.rpc.channel import MAX_MESSAGE_BYTES
 from draftpool.rpc.interceptors import MannersInterceptor
 from draftpool.rpc.open_calls import OpenCalls
@@ -152,6 +153,7 @@ async def _bind(server: grpc.aio.Server, listen: str, security: ServerSecurity) 
     except RuntimeError as error:
         await server.stop(None)
         raise BadParameter(f"cannot listen on {listen}: {error}") from None
+    watch_expiration(security.identity)
     return f"{listen.rpartition(':')[0]}:{port}"
 
 

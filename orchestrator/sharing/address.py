@@ -72,11 +72,20 @@ class RedisAddress:
     def _start(self) -> str:
         return "rediss" if self.is_tls else "unix" if self.kind == "socket" else "redis"
 
+    @property
+    def has_secrets(self) -> bool:
+        """Whether there is a password in it."""
+        return any(self._secrets)
+
     def redacted(self, text: str) -> str:
         """A message, which may quote what was sent, without the passwords."""
-        for secret in filter(None, (self.password, self.options.get("sentinel_password"))):
+        for secret in filter(None, self._secrets):
             text = text.replace(secret, "***")
         return text
+
+    @property
+    def _secrets(self) -> tuple[str | None, ...]:
+        return self.password, self.options.get("sentinel_password")
 
 
 def parse_redis_url(url: str) -> RedisAddress:

@@ -1,4 +1,4 @@
-"""How sharing goes."""
+"""How sharing goes. Imported where there is a Redis alone, so that without one there are no such metrics."""
 
 from __future__ import annotations
 

@@ -9,10 +9,12 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import urlopen
 
 import grpc
 import pytest
 import pytest_asyncio
+from cryptography import x509
 
 from draftpool.cli.plan import StackPlan
 from draftpool.cli.process import is_serving
@@ -48,7 +50,7 @@ async def secured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     environment = secret.environment | {"DRAFTPOOL_ORCHESTRATOR_API_KEYS_FILE": str(keys)}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    plan = StackPlan(targets=("tiny-llama",), dtype="float32", drain_grace_s=1)
+    plan = StackPlan(targets=("tiny-llama",), dtype="float32", drain_grace_s=1, has_metrics=True)
     async with Stack(plan, log_dir=tmp_path / "logs") as stack:
         yield Secured(stack, secret, tmp_path / "logs")
 
@@ -76,6 +78,7 @@ async def test_a_generation_goes_over_mutual_tls_while_certificates_are_replaced
             await stranger.list_models()
     await _expect_no_plain_text(stack)
     _expect_health(stack)
+    _expect_ends_told(secured)
     _expect_silence(secured)
 
 
@@ -94,6 +97,16 @@ def _expect_health(stack: Stack) -> None:
         assert subprocess.run([*command, address], check=False).returncode == 0
         plain = {name: value for name, value in os.environ.items() if not name.startswith("DRAFTPOOL_TLS")}
         assert subprocess.run([*command, address], check=False, env=plain, stderr=subprocess.DEVNULL).returncode == 1
+
+
+def _expect_ends_told(secured: Secured) -> None:
+    file = secured.secret.folder / "tls.crt"
+    end = x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc.timestamp()
+    metric = f'draftpool_tls_certificate_expiration_timestamp_seconds{{file="{file}"}}'
+    for address in secured.stack.metrics.values():
+        page = urlopen(f"http://{address}/metrics", timeout=30).read().decode()
+        [told] = [line.removeprefix(metric) for line in page.splitlines() if line.startswith(metric)]
+        assert float(told) == end
 
 
 def _expect_silence(secured: Secured) -> None:

@@ -74,12 +74,12 @@ async def test_a_client_believes_the_server_or_says_why_not(tmp_path: Path) -> N
     security = ServerSecurity(secret.settings.identity())
     async with orchestrator_of(FakeVerifier(), security=security) as address:
         async with Client(address, tls=TlsSettings(tls_ca_file=secret.settings.tls_ca_file)) as client:
-            assert [model.name for model in await client.list_models()] == ["alphabet"]
+            assert [model.name for model in await client.list_models(timeout_s=60)] == ["alphabet"]
             answer = await client.complete("alphabet", [0], temperature=0, max_new_tokens=4)
             assert answer.text == "bcde"
         async with Client(address, tls=TlsSettings(tls_ca_file=tmp_path / "other.crt")) as client:
             with pytest.raises(NoSecureConnection, match="its certificate is not believed"):
-                await client.list_models()
+                await client.list_models(timeout_s=60)
         async with Client(address) as client:
             with pytest.raises(NoSecureConnection, match="it may want TLS"):
-                await client.list_models()
+                await client.list_models(timeout_s=60)

@@ -10,9 +10,10 @@ import grpc
 from draftpool.rpc.channel import open_channel
 from draftpool.rpc.interceptors import MannersInterceptor
 from draftpool.rpc.security import ServerSecurity, add_port
-from draftpool.v1 import generation_pb2_grpc
+from draftpool.v1 import bandit_pb2_grpc, generation_pb2_grpc
 from orchestrator.admission import Admission
 from orchestrator.bandit import BanditRegistry, LocalSums, Method
+from orchestrator.bandit_servicer import BanditServicer
 from orchestrator.cold_start import ColdStarts
 from orchestrator.fleet import Fleet
 from orchestrator.scaling.demand import Demand
@@ -69,6 +70,7 @@ async def serving(
     server = grpc.aio.server(interceptors=[MannersInterceptor(), *security.interceptors])
     servicer = GenerationServicer(fleet, cold_starts, bandits, admission, made)
     generation_pb2_grpc.add_GenerationServicer_to_server(servicer, server)
+    bandit_pb2_grpc.add_BanditServicer_to_server(BanditServicer(bandits), server)
     port = add_port(server, "127.0.0.1:0", security)
     await server.start()
     try:

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 
 from prometheus_client import REGISTRY
@@ -40,3 +42,22 @@ def test_hedged_rounds_late_drafts_and_sessions_lost_are_counted() -> None:
     assert count("late_drafts") == 1
     assert count("failovers", role="drafter") == 2
     assert count("failovers", role="verifier") == 3
+
+
+def test_without_a_redis_nothing_is_said_of_sharing() -> None:
+    program = """
+import asyncio
+from prometheus_client import generate_latest
+import orchestrator.server
+from orchestrator.settings import OrchestratorSettings
+from orchestrator.sharing.store import open_sums
+
+async def show():
+    async with open_sums(OrchestratorSettings(redis_url=None)):
+        print(generate_latest().decode())
+
+asyncio.run(show())
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert "draftpool_rounds_total" in said
+    assert "draftpool_sharing" not in said

@@ -55,7 +55,7 @@ async def echo(security: ServerSecurity, options: Sequence[tuple[str, int]] = ()
         await server.stop(None)
 
 
-async def describe(channel: grpc.aio.Channel, timeout_s: float = 20) -> str:
+async def describe(channel: grpc.aio.Channel, timeout_s: float = 60) -> str:
     reply = await drafter_pb2_grpc.DrafterStub(channel).Describe(
         drafter_pb2.DescribeDrafterRequest(), timeout=timeout_s
     )

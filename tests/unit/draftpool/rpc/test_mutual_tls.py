@@ -67,8 +67,8 @@ async def test_bad_servers_are_refused_by_callers(mount: Mount) -> None:
     """One of another authority, one that has expired, one with another name, and one without TLS."""
     caller = mount(OURS.issue())
     async with echo(security_of(mount(THEIRS.issue(believes=OURS.pem)))) as (address, _):
-        assert await refusal(address, caller) == (
-            "its certificate is not believed, unable to get local issuer certificate: OK"
+        assert (
+            await refusal(address, caller) == "its certificate is not believed, unable to get local issuer certificate"
         )
     async with echo(security_of(mount(OURS.issue(is_expired=True)))) as (address, _):
         assert "certificate has expired" in await refusal(address, caller)
