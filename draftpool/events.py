@@ -77,6 +77,8 @@ class Round:
         wire_us: waiting for their replies beyond that.
         round_us: the whole round as the orchestrator saw it.
         draft_wire_us: of `wire_us`, what was waited for the draft.
+        was_hedged: the draft was not there in time, and the round went on without.
+        draft_was_late: the tree is what was left of a draft that an earlier round had not waited for.
     """
 
     shape: TreePolicy | None
@@ -87,6 +89,8 @@ class Round:
     wire_us: int
     round_us: int
     draft_wire_us: int = 0
+    was_hedged: bool = False
+    draft_was_late: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ class Usage:
             lost.
         reader_us: waiting for the client to read.
         cold_start_us: waiting for the target to start, which had no replica.
+        num_hedged_rounds, num_late_drafts: rounds that did not wait for their draft, and that used one of before.
     """
 
     num_prompt_tokens: int
@@ -123,6 +128,8 @@ class Usage:
     num_verify_sessions: int = 0
     reader_us: int = 0
     cold_start_us: int = 0
+    num_hedged_rounds: int = 0
+    num_late_drafts: int = 0
 
     @property
     def tokens_per_pass(self) -> float:
@@ -252,6 +259,8 @@ def _round(message: generation_pb2.Round) -> Round:
         wire_us=message.wire_us,
         round_us=message.round_us,
         draft_wire_us=message.draft_wire_us,
+        was_hedged=message.was_hedged,
+        draft_was_late=message.draft_was_late,
     )
 
 

@@ -40,6 +40,8 @@ class Ledger:
         usage.draft_us += round_.draft_us
         usage.verify_us += round_.verify_us
         usage.wire_us += round_.wire_us
+        usage.num_hedged_rounds += round_.was_hedged
+        usage.num_late_drafts += round_.draft_was_late
         usage.num_draft_sessions += round_.opened_draft_session
         usage.num_verify_sessions += round_.opened_verify_session
         if round_.opened_verify_session:

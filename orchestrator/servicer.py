@@ -203,4 +203,6 @@ def _round(round_: Round) -> generation_pb2.Round:
         round_us=round_.round_us,
         wire_us=round_.wire_us,
         draft_wire_us=round_.draft_wire_us,
+        was_hedged=round_.was_hedged,
+        draft_was_late=round_.draft_was_late,
     )

@@ -163,6 +163,8 @@ def stats_table(usage: Usage) -> Table:
     table.add_row("rounds", f"{usage.num_rounds:,}", "")
     table.add_row("drafted nodes", f"{usage.num_drafted_nodes:,}", "")
     table.add_row("accepted", f"{usage.num_accepted_tokens:,}", f"{_share(usage):.0%} of new tokens")
+    if usage.num_hedged_rounds:
+        table.add_row("drafts not waited for", f"{usage.num_hedged_rounds:,}", f"{usage.num_late_drafts:,} used later")
     if usage.num_draft_sessions > 1 or usage.num_verify_sessions > 1:
         table.add_row("sessions", f"{usage.num_draft_sessions} + {usage.num_verify_sessions}", "drafters, verifiers")
     if usage.num_resumed_tokens:

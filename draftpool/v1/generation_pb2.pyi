@@ -124,7 +124,7 @@ class TopLogprob(_message.Message):
     def __init__(self, id: _Optional[int] = ..., logprob: _Optional[float] = ..., text: _Optional[str] = ...) -> None: ...
 
 class Round(_message.Message):
-    __slots__ = ("policy", "num_nodes", "num_accepted", "draft_us", "verify_us", "round_us", "wire_us", "draft_wire_us")
+    __slots__ = ("policy", "num_nodes", "num_accepted", "draft_us", "verify_us", "round_us", "wire_us", "draft_wire_us", "was_hedged", "draft_was_late")
     POLICY_FIELD_NUMBER: _ClassVar[int]
     NUM_NODES_FIELD_NUMBER: _ClassVar[int]
     NUM_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
@@ -133,6 +133,8 @@ class Round(_message.Message):
     ROUND_US_FIELD_NUMBER: _ClassVar[int]
     WIRE_US_FIELD_NUMBER: _ClassVar[int]
     DRAFT_WIRE_US_FIELD_NUMBER: _ClassVar[int]
+    WAS_HEDGED_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_WAS_LATE_FIELD_NUMBER: _ClassVar[int]
     policy: _tree_pb2.TreePolicy
     num_nodes: int
     num_accepted: int
@@ -141,7 +143,9 @@ class Round(_message.Message):
     round_us: int
     wire_us: int
     draft_wire_us: int
-    def __init__(self, policy: _Optional[_Union[_tree_pb2.TreePolicy, _Mapping]] = ..., num_nodes: _Optional[int] = ..., num_accepted: _Optional[int] = ..., draft_us: _Optional[int] = ..., verify_us: _Optional[int] = ..., round_us: _Optional[int] = ..., wire_us: _Optional[int] = ..., draft_wire_us: _Optional[int] = ...) -> None: ...
+    was_hedged: bool
+    draft_was_late: bool
+    def __init__(self, policy: _Optional[_Union[_tree_pb2.TreePolicy, _Mapping]] = ..., num_nodes: _Optional[int] = ..., num_accepted: _Optional[int] = ..., draft_us: _Optional[int] = ..., verify_us: _Optional[int] = ..., round_us: _Optional[int] = ..., wire_us: _Optional[int] = ..., draft_wire_us: _Optional[int] = ..., was_hedged: _Optional[bool] = ..., draft_was_late: _Optional[bool] = ...) -> None: ...
 
 class GenerationFinish(_message.Message):
     __slots__ = ("reason", "matched_stop", "usage", "matched_stop_token_id")
@@ -156,7 +160,7 @@ class GenerationFinish(_message.Message):
     def __init__(self, reason: _Optional[_Union[FinishReason, str]] = ..., matched_stop: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., matched_stop_token_id: _Optional[int] = ...) -> None: ...
 
 class Usage(_message.Message):
-    __slots__ = ("num_prompt_tokens", "num_new_tokens", "num_rounds", "num_drafted_nodes", "num_accepted_tokens", "draft_us", "verify_us", "wire_us", "queue_us", "time_to_first_token_us", "total_us", "prefill_us", "num_resumed_tokens", "num_draft_sessions", "num_verify_sessions", "reader_us", "cold_start_us")
+    __slots__ = ("num_prompt_tokens", "num_new_tokens", "num_rounds", "num_drafted_nodes", "num_accepted_tokens", "draft_us", "verify_us", "wire_us", "queue_us", "time_to_first_token_us", "total_us", "prefill_us", "num_resumed_tokens", "num_draft_sessions", "num_verify_sessions", "reader_us", "cold_start_us", "num_hedged_rounds", "num_late_drafts")
     NUM_PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     NUM_NEW_TOKENS_FIELD_NUMBER: _ClassVar[int]
     NUM_ROUNDS_FIELD_NUMBER: _ClassVar[int]
@@ -174,6 +178,8 @@ class Usage(_message.Message):
     NUM_VERIFY_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     READER_US_FIELD_NUMBER: _ClassVar[int]
     COLD_START_US_FIELD_NUMBER: _ClassVar[int]
+    NUM_HEDGED_ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    NUM_LATE_DRAFTS_FIELD_NUMBER: _ClassVar[int]
     num_prompt_tokens: int
     num_new_tokens: int
     num_rounds: int
@@ -191,7 +197,9 @@ class Usage(_message.Message):
     num_verify_sessions: int
     reader_us: int
     cold_start_us: int
-    def __init__(self, num_prompt_tokens: _Optional[int] = ..., num_new_tokens: _Optional[int] = ..., num_rounds: _Optional[int] = ..., num_drafted_nodes: _Optional[int] = ..., num_accepted_tokens: _Optional[int] = ..., draft_us: _Optional[int] = ..., verify_us: _Optional[int] = ..., wire_us: _Optional[int] = ..., queue_us: _Optional[int] = ..., time_to_first_token_us: _Optional[int] = ..., total_us: _Optional[int] = ..., prefill_us: _Optional[int] = ..., num_resumed_tokens: _Optional[int] = ..., num_draft_sessions: _Optional[int] = ..., num_verify_sessions: _Optional[int] = ..., reader_us: _Optional[int] = ..., cold_start_us: _Optional[int] = ...) -> None: ...
+    num_hedged_rounds: int
+    num_late_drafts: int
+    def __init__(self, num_prompt_tokens: _Optional[int] = ..., num_new_tokens: _Optional[int] = ..., num_rounds: _Optional[int] = ..., num_drafted_nodes: _Optional[int] = ..., num_accepted_tokens: _Optional[int] = ..., draft_us: _Optional[int] = ..., verify_us: _Optional[int] = ..., wire_us: _Optional[int] = ..., queue_us: _Optional[int] = ..., time_to_first_token_us: _Optional[int] = ..., total_us: _Optional[int] = ..., prefill_us: _Optional[int] = ..., num_resumed_tokens: _Optional[int] = ..., num_draft_sessions: _Optional[int] = ..., num_verify_sessions: _Optional[int] = ..., reader_us: _Optional[int] = ..., cold_start_us: _Optional[int] = ..., num_hedged_rounds: _Optional[int] = ..., num_late_drafts: _Optional[int] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ()

@@ -25,7 +25,11 @@ TOKENS = generation_pb2.GenerateReply(
         generation_pb2.GeneratedToken(id=2, text="b"),
     ],
     round=generation_pb2.Round(
-        policy=tree_pb2.TreePolicy(branching=tree_pb2.Branching(factors=[2, 1])), num_nodes=4, num_accepted=1
+        policy=tree_pb2.TreePolicy(branching=tree_pb2.Branching(factors=[2, 1])),
+        num_nodes=4,
+        num_accepted=1,
+        was_hedged=True,
+        draft_was_late=True,
     ),
 )
 FINISH = generation_pb2.GenerateReply(
@@ -93,6 +97,7 @@ async def test_events_come_in_the_order_of_the_wire() -> None:
     assert events[1:3] == [Token(1, "a", True, -0.5), Token(2, "b", False, None)]
     assert isinstance(events[3], Round)
     assert events[3].shape == TreeShape((2, 1))
+    assert (events[3].was_hedged, events[3].draft_was_late) == (True, True)
     assert isinstance(events[4], Finish)
     assert (events[4].reason, events[4].matched_stop) == ("stop", "!")
 

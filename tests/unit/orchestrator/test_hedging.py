@@ -13,6 +13,7 @@ from draftpool.tree import EMPTY_TREE, NO_DRAFT, chain
 from orchestrator.bandit import TreeBandit
 from orchestrator.drafting import DraftSource
 from orchestrator.fleet import Fleet
+from orchestrator.ledger import Ledger
 from orchestrator.patience import DraftPatience
 from tests.unit.orchestrator.fake_services import FakeDrafter, FakeVerifier, Fault, chain_tree, fleet_of, until
 from tests.unit.orchestrator.generating import CHAIN, GREEDY, UNHURRIED, bandit, generation, run
@@ -190,6 +191,10 @@ async def test_late_drafts_change_no_token_and_waiting_is_charged_to_their_shape
             (False, True),
             (False, False),
         ]
+        ledger = Ledger()
+        for round_ in rounds:
+            ledger.add(round_)
+        assert (ledger.usage.num_hedged_rounds, ledger.usage.num_late_drafts) == (1, 1)
         lessons = [lesson.verified for lesson in taught.lessons[:3]]
         assert [(lesson.policy, lesson.num_tokens, lesson.is_rest) for lesson in lessons] == [
             (NO_DRAFT, 1, False),

@@ -40,6 +40,19 @@ def busy(reply):
     return reply
 
 
+async def test_a_client_sees_which_rounds_went_on_without_their_draft() -> None:
+    drafter = FakeDrafter()
+    drafter.script = [None, asyncio.Event()]
+    settings = {"draft_first_wait_s": 60, "draft_least_wait_s": 0.05}
+    async with orchestrator_of(FakeVerifier(), drafter, **settings) as address, Client(address) as client:
+        options = {"max_new_tokens": 8, "drafting": chain(3), "want_rounds": True}
+        completion = await client.complete("alphabet", "a", **options)
+    assert completion.text == "bcdefghi"
+    assert [(round_.was_hedged, round_.num_nodes) for round_ in completion.rounds[:2]] == [(False, 3), (True, 0)]
+    hedged = sum(round_.was_hedged for round_ in completion.rounds)
+    assert completion.finish.usage.num_hedged_rounds == hedged >= 1
+
+
 async def test_a_session_that_was_lost_is_counted() -> None:
     verifier = FakeVerifier()
     verifier.script = [None, Fault.END_STREAM]

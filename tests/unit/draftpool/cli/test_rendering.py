@@ -98,7 +98,8 @@ def test_the_shares_of_the_time_are_of_the_time_after_admission() -> None:
 
 def test_what_went_wrong_underneath_can_be_seen() -> None:
     stream = io.StringIO()
-    disturbed = replace(USAGE, num_verify_sessions=3, num_resumed_tokens=17)
+    disturbed = replace(USAGE, num_verify_sessions=3, num_resumed_tokens=17, num_hedged_rounds=5, num_late_drafts=4)
     Console(file=stream, width=80).print(stats_table(disturbed))
+    assert "4 used later" in stream.getvalue()
     assert "0 + 3" in stream.getvalue()
     assert "17" in stream.getvalue().splitlines()[-1]
