@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
@@ -17,7 +17,21 @@ EMBEDDED_DRAFTER = "tiny-mamba-drafter"
 REDIS_URL_VARIABLE = "DRAFTPOOL_ORCHESTRATOR_REDIS_URL"
 """What tells an orchestrator its Redis; empty for none, whatever this process's own environment says."""
 
-_FREE_PORT = "127.0.0.1:0"
+
+@dataclass(frozen=True)
+class Place:
+    """Where on the machine a service runs: in another network namespace, on a core of its own.
+
+    Attributes:
+        host: the address that it binds.
+        launcher: put before its command, which it must execute in its own stead: `taskset --cpu-list 0`.
+    """
+
+    host: str
+    launcher: tuple[str, ...] = ()
+
+
+_HERE = Place("127.0.0.1")
 
 
 @dataclass(frozen=True)
@@ -36,6 +50,8 @@ class StackPlan:
         has_metrics: whether every service serves Prometheus metrics, each on a free port.
         redis_url: of the Redis that keeps what is learned; it may hold a password.
         has_redis: whether one is started where none is named and the machine has a redis-server.
+        places: of services that shall not run just here, by name: `drafter`, `verifier tiny-llama 2`. The orchestrator
+            binds `listen` wherever it is. Metrics stay on the loopback of each place.
 
     Raises:
         BadParameter: no target, or two that would be served under one name.
@@ -45,7 +61,7 @@ class StackPlan:
     drafter: str | None = EMBEDDED_DRAFTER
     num_drafters: int = 1
     num_verifiers: int = 1
-    listen: str = _FREE_PORT
+    listen: str = f"{_HERE.host}:0"
     dtype: str | None = None
     drafter_threads: int | None = None
     verifier_threads: int | None = None
@@ -53,6 +69,7 @@ class StackPlan:
     has_metrics: bool = False
     redis_url: str | None = field(default=None, repr=False)
     has_redis: bool = True
+    places: Mapping[str, Place] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.targets:
@@ -84,8 +101,8 @@ class StackPlan:
             *(part for address in drafters for part in ("--drafter", address)),
             *(part for address in verifiers for part in ("--verifier", address)),
         ]
-        spec = self._spec("orchestrator", "orchestrator", tuple(options), 1, listen=self.listen)
-        return replace(spec, environment={REDIS_URL_VARIABLE: redis_url or ""})
+        spec = self._spec("orchestrator", "orchestrator", tuple(options), 1)
+        return replace(spec, listen=self.listen, environment={REDIS_URL_VARIABLE: redis_url or ""})
 
     def _verifiers(self, target: str) -> tuple[ServiceSpec, ...]:
         name = served_name(target)
@@ -100,10 +117,10 @@ class StackPlan:
         names = [name] if num_replicas == 1 else [f"{name} {number}" for number in range(1, num_replicas + 1)]
         return tuple(self._spec(each, role, options, num_threads) for each in names)
 
-    def _spec(
-        self, name: str, role: str, options: tuple[str, ...], num_threads: int, listen: str = _FREE_PORT
-    ) -> ServiceSpec:
-        return ServiceSpec(name, role, options, listen, num_threads, self.drain_grace_s, self.has_metrics)
+    def _spec(self, name: str, role: str, options: tuple[str, ...], num_threads: int) -> ServiceSpec:
+        place = self.places.get(name, _HERE)
+        spec = ServiceSpec(name, role, options, f"{place.host}:0", num_threads, self.drain_grace_s, self.has_metrics)
+        return replace(spec, launcher=place.launcher)
 
 
 def served_name(model: str) -> str:

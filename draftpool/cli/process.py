@@ -30,6 +30,7 @@ class ServiceSpec:
         drain_grace_s: how long running requests may go on once it is asked to stop, in seconds.
         has_metrics: whether it serves Prometheus metrics, on a free port.
         environment: variables of its own, for what must not show in the list of processes.
+        launcher: put before the command, which it must execute in its own stead: `taskset --cpu-list 0`.
     """
 
     name: str
@@ -40,6 +41,7 @@ class ServiceSpec:
     drain_grace_s: float
     has_metrics: bool = False
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    launcher: tuple[str, ...] = ()
 
 
 class ServiceProcess(ChildProcess):
@@ -69,6 +71,7 @@ class ServiceProcess(ChildProcess):
 
     def _command(self) -> list[str]:
         return [
+            *self.spec.launcher,
             *(sys.executable, "-m", "draftpool", "serve", self.spec.role),
             *("--listen", self._address or self.spec.listen),
             *("--address-file", str(self._address_file)),
