@@ -38,3 +38,10 @@ def test_before_it_runs_it_has_neither_address_nor_process(tmp_path: Path) -> No
         _ = process.address
     with pytest.raises(RuntimeError, match="not been started"):
         _ = process.pid
+
+
+async def test_a_launcher_starts_the_service_in_its_own_stead(tmp_path: Path) -> None:
+    launcher = ("env", "DRAFTPOOL_SERVER_MAX_MESSAGE_BYTES=nonsense")
+    process = ServiceProcess(ServiceSpec("one", "orchestrator", (), "127.0.0.1:0", 1, 5.0, launcher=launcher), tmp_path)
+    with pytest.raises(ServiceFailed, match="nonsense"):
+        await process.start()
