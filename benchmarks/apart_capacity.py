@@ -68,7 +68,7 @@ class Cell:
 
     Attributes:
         placement: `co-located`, `remote, 2 ms`; or `no draft`.
-        draft_us, verify_us: medians over rounds that verified a draft; queueing, which one client has none of, included.
+        draft_us, verify_us: medians over rounds that verified a draft; with queueing, of which one client has none.
         busy: what each process computed, as a share of one core.
     """
 
@@ -86,6 +86,12 @@ class Cell:
     @property
     def tokens_per_s(self) -> float:
         return self.num_tokens / self.seconds
+
+    @property
+    def tokens_per_computed_s(self) -> float:
+        """Per second that models computed on the verifier's core: other work on the machine matters less to it."""
+        is_shared = self.placement == CO_LOCATED.name
+        return self.tokens_per_s / (self.busy["verifier"] + (self.busy["drafter"] if is_shared else 0.0))
 
 
 @dataclass

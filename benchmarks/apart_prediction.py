@@ -24,11 +24,14 @@ class Gain:
 
     Attributes:
         predicted: 1 + what the drafter computed over what the verifier computed, with the drafter remote.
+        measured: ratio of the tokens a second.
+        per_computed_s: ratio of the tokens per second that models computed on the verifier's core.
     """
 
     num_clients: int
     predicted: float
     measured: float
+    per_computed_s: float
 
 
 def curves(cells: Sequence[Cell]) -> dict[tuple[str, str], Curve]:
@@ -65,16 +68,18 @@ def gains(cells: Sequence[Cell], shape: str = CHAIN) -> list[Gain]:
     """At no distance, for every number of clients."""
     by = curves(cells)
     remote, co_located = by[shape, REMOTE[0].name], by[shape, CO_LOCATED.name]
-    shares: dict[int, list[float]] = defaultdict(list)
-    for cell in cells:
-        if (cell.shape, cell.placement) == (shape, REMOTE[0].name):
-            shares[cell.num_clients].append(cell.busy["drafter"] / cell.busy["verifier"])
-    return [Gain(num, 1 + median(shares[num]), remote[num] / co_located[num]) for num in remote]
+    found = []
+    for num in remote:
+        apart, together = (_chosen(cells, shape, place, num) for place in (REMOTE[0].name, CO_LOCATED.name))
+        predicted = 1 + median(cell.busy["drafter"] / cell.busy["verifier"] for cell in apart)
+        computed = [median(cell.tokens_per_computed_s for cell in group) for group in (apart, together)]
+        found.append(Gain(num, predicted, remote[num] / co_located[num], computed[0] / computed[1]))
+    return found
 
 
 def service_times_ms(cells: Sequence[Cell]) -> tuple[float, float]:
     """t_draft and t_verify of a chain, in ms: with one client, so that nobody queues."""
-    alone = [c for c in cells if (c.shape, c.placement, c.num_clients) == (CHAIN, REMOTE[0].name, 1) if c.draft_us]
+    alone = [cell for cell in _chosen(cells, CHAIN, REMOTE[0].name, 1) if cell.num_drafted_rounds]
     return median(cell.draft_us for cell in alone) / 1000, median(cell.verify_us for cell in alone) / 1000
 
 
@@ -94,21 +99,34 @@ def capacity_table(cells: Sequence[Cell]) -> list[list[str]]:
 
 def gain_table(cells: Sequence[Cell]) -> list[list[str]]:
     """Cells of a table, its heading first; shares of a core are those of the remote placement at no distance."""
-    heading = ["clients", "verifier busy", "drafter busy", "rest of core 1", "predicted", "measured"]
+    heading = [
+        "clients",
+        "verifier busy",
+        "drafter busy",
+        "rest of core 1",
+        "predicted",
+        "measured",
+        "by time computed",
+    ]
     return [heading] + [
         [
             *(str(gain.num_clients), *_busy(cells, gain.num_clients)),
-            *(f"{gain.predicted:.2f}", f"{gain.measured:.2f}"),
+            *(f"{gain.predicted:.2f}", f"{gain.measured:.2f}", f"{gain.per_computed_s:.2f}"),
         ]
         for gain in gains(cells)
     ]
 
 
 def _busy(cells: Sequence[Cell], num_clients: int) -> list[str]:
-    shown = [c for c in cells if (c.shape, c.placement, c.num_clients) == (CHAIN, REMOTE[0].name, num_clients)]
+    shown = _chosen(cells, CHAIN, REMOTE[0].name, num_clients)
     verifier, drafter = (median(cell.busy[name] for cell in shown) for name in ("verifier", "drafter"))
     rest = median(sum(cell.busy[name] for name in ("orchestrator", "clients", "wire")) for cell in shown)
     return [f"{share:.0%}" for share in (verifier, drafter, rest)]
+
+
+def _chosen(cells: Sequence[Cell], shape: str, placement: str, num_clients: int) -> list[Cell]:
+    wanted = (shape, placement, num_clients)
+    return [cell for cell in cells if (cell.shape, cell.placement, cell.num_clients) == wanted]
 
 
 def _clients(number: float, most: int) -> str:

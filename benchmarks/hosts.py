@@ -16,6 +16,7 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -58,6 +59,8 @@ class Hosts:
         self._namespaces: dict[str, str] = {}
 
     def __enter__(self) -> Self:
+        if shutil.which("nsenter") is None:
+            raise NotPossible("hosts that are apart need nsenter, of util-linux, and Linux")
         self._wire = subprocess.Popen(
             [sys.executable, "-P", wire.__file__, self.home, *self.addresses.values()],
             stdin=subprocess.PIPE,
@@ -166,8 +169,9 @@ async def round_trip_ms(address: str, num_times: int = 9) -> float:
 
 def _free_subnet() -> str:
     """The first three numbers of a network that this machine has no route to: of those for measuring, RFC 2544."""
-    routes = Path("/proc/net/route").read_text().splitlines()[1:]
-    taken = {_subnet_of(route.split()[1]) for route in routes}
+    routes = Path("/proc/net/route")
+    lines = routes.read_text().splitlines()[1:] if routes.exists() else []
+    taken = {_subnet_of(line.split()[1]) for line in lines}
     return random.choice([subnet for subnet in _subnets() if subnet not in taken])
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from draftpool.cli.plan import StackPlan, served_name
+from draftpool.cli.plan import Place, StackPlan, served_name
 from draftpool.errors import BadParameter
 
 
@@ -45,6 +45,19 @@ def test_the_orchestrator_is_given_every_address() -> None:
     spec = StackPlan(listen="0.0.0.0:7000").orchestrator(drafters=("h:1",), verifiers=("h:2", "h:3"))
     assert spec.options == ("--drafter", "h:1", "--verifier", "h:2", "--verifier", "h:3")
     assert spec.listen == "0.0.0.0:7000"
+
+
+def test_a_service_runs_where_it_was_placed_and_all_others_here() -> None:
+    plan = StackPlan(targets=("a",), num_verifiers=2, places={"verifier a 2": Place("10.0.0.2", ("nice", "-n", "5"))})
+    here, there = plan.verifiers()["a"]
+    assert (here.listen, here.launcher) == ("127.0.0.1:0", ())
+    assert (there.listen, there.launcher) == ("10.0.0.2:0", ("nice", "-n", "5"))
+
+
+def test_an_orchestrator_that_was_placed_binds_what_it_was_told() -> None:
+    plan = StackPlan(listen="10.0.0.1:7000", places={"orchestrator": Place("10.0.0.1", ("nice",))})
+    spec = plan.orchestrator(drafters=(), verifiers=("h:2",))
+    assert (spec.listen, spec.launcher) == ("10.0.0.1:7000", ("nice",))
 
 
 def test_every_model_process_is_told_its_threads_and_name() -> None:

@@ -1,9 +1,11 @@
 """What is known of a service's process without starting one."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from draftpool.cli.child import ServiceFailed
 from draftpool.cli.process import ServiceProcess, ServiceSpec
 
 
@@ -38,3 +40,10 @@ def test_before_it_runs_it_has_neither_address_nor_process(tmp_path: Path) -> No
         _ = process.address
     with pytest.raises(RuntimeError, match="not been started"):
         _ = process.pid
+
+
+async def test_a_launcher_comes_before_the_command_of_the_service(tmp_path: Path) -> None:
+    spec = ServiceSpec("one", "orchestrator", (), "127.0.0.1:0", 1, 5.0, launcher=("sh", "-c", "echo $1; exit 1", "sh"))
+    with pytest.raises(ServiceFailed) as failure:
+        await ServiceProcess(spec, tmp_path).start()
+    assert failure.value.log_tail == (sys.executable,)
