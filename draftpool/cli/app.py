@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
 from draftpool.cli.health import health
+
+_HERE, _ASK, _OPERATE = "Everything on this machine", "Ask a draftpool", "Run the services"
+"""Under which headings the help shows the commands."""
 
 _CLIENTS = ("generate", "models", "bandit", "health")
 
@@ -24,10 +28,13 @@ def build_app() -> typer.Typer:
     from draftpool.cli.up import up
 
     app = _empty_app()
-    for command in (up, with_connection(generate), with_connection(models), with_connection(bandit), demo, health):
-        app.command()(command)
-    app.add_typer(serve_app(), name="serve")
-    app.add_typer(keys_app(), name="keys")
+    for command in (demo, up):
+        app.command(rich_help_panel=_HERE)(command)
+    for command in (with_connection(generate), with_connection(models), with_connection(bandit)):
+        app.command(rich_help_panel=_ASK)(command)
+    app.add_typer(serve_app(), name="serve", rich_help_panel=_OPERATE)
+    app.command(rich_help_panel=_OPERATE)(health)
+    app.add_typer(keys_app(), name="keys", rich_help_panel=_OPERATE)
     return app
 
 
@@ -50,22 +57,35 @@ def main() -> None:
 
 
 def _empty_app() -> typer.Typer:
-    return typer.Typer(
+    app = typer.Typer(
         name="draftpool",
         help="Speculative decoding as a service: one pool of Mamba drafters, many target models.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
     )
+    app.callback()(_before)
+    return app
 
 
 def _probe_app() -> typer.Typer:
     """`draftpool health` alone."""
     app = _empty_app()
-    app.callback()(_nothing)  # without it the only subcommand would be the command itself
     app.command()(health)
     return app
 
 
-def _nothing() -> None:
-    """What comes before the subcommand."""
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"draftpool {version('draftpool')}")
+        raise typer.Exit
+
+
+def _before(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Before the subcommand; that there is such a thing keeps a lone one from being the command itself."""

@@ -35,13 +35,19 @@ async def _show(connection: Connection, *, every_load: bool) -> None:
 
 def load_table(situation: LearnedSituation, load: LearnedLoad) -> Table:
     """One row an arm, the one that would be chosen now first."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title=_title(situation, load))
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),  # so that it fits 80 columns
+        title_justify="left",
+        title=_title(situation, load),
+    )
     table.add_column("arm", style="bold", no_wrap=True)
-    for heading in ("rounds", "tokens/pass", "nodes", "round, plain = 1", "reward", "±", "bound"):
+    for heading in ("rounds", "tokens\n/pass", "nodes", "time /\nplain", "reward", "±", "bound"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("")
+    table.add_column("now")
     for arm in load.arms:
-        table.add_row(*_cells(arm, load.plain_round_s), "chosen now" if arm is load.arms[0] else "")
+        table.add_row(*_cells(arm, load.plain_round_s), "←" if arm is load.arms[0] else "")
     return table
 
 

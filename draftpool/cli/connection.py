@@ -44,6 +44,12 @@ class Connection:
         return settings_from({"api_key": None, "api_key_file": self.api_key_file}, ClientSettings).key()
 
 
+def _checked_address(address: str) -> str:
+    if ":" not in address:  # gRPC would take port 443
+        raise typer.BadParameter(f"an address is host:port, got {address!r}")
+    return address
+
+
 def with_connection(command: Callable[..., None]) -> Callable[..., None]:
     """The command with options for its parameter `connection`, after those it has."""
     own = inspect.signature(command, eval_str=True)
@@ -76,6 +82,7 @@ def _parameters() -> list[inspect.Parameter]:
             *("--address", "-a"),
             envvar="DRAFTPOOL_ADDRESS",
             help="Where the orchestrator answers, host:port.",
+            callback=_checked_address,
             rich_help_panel=_PANEL,
         ),
     ]

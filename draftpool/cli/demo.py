@@ -15,7 +15,7 @@ from draftpool.cli.comparison import Comparison, comparison_line, comparison_tab
 from draftpool.cli.consoles import message_console, output_console
 from draftpool.cli.demo_prompts import PROMPTS
 from draftpool.cli.interrupt import until_interrupted
-from draftpool.cli.plan import StackPlan
+from draftpool.cli.plan import DType, StackPlan
 from draftpool.cli.rendering import ColourView, EventView, SilentView, legend, show_generation
 from draftpool.cli.shapes import shape_option
 from draftpool.cli.stack import Stack
@@ -24,7 +24,7 @@ from draftpool.client import NO_DRAFT, Client, Completion, GenerateOptions, Mode
 
 LEARNED = "learned"
 DEFAULT_SHAPE = LEARNED
-DEFAULT_DTYPE = "float32"
+DEFAULT_DTYPE: DType = "float32"
 
 _SEED = 7
 
@@ -52,12 +52,12 @@ SAMPLINGS = (Sampling("greedy", 0, None), Sampling(f"temperature 1, seed {_SEED}
 
 
 def demo(
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", "-n", min=8, help="Of each answer.")] = 128,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", "-n", min=8, help="Length of each answer.")] = 128,
     shape: Annotated[
         str, typer.Option(help="The tree of every round; `learned` leaves it to the bandit.")
     ] = DEFAULT_SHAPE,
     dtype: Annotated[
-        str, typer.Option(help="Of the targets. In bfloat16 a tie in rounding can change a token.")
+        DType, typer.Option(help="What the targets compute in. In bfloat16 a tie in rounding can change a token.")
     ] = DEFAULT_DTYPE,
 ) -> None:
     """Bring everything up with the embedded models, generate, and compare drafting with not drafting."""

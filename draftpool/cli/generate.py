@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,6 +26,12 @@ from draftpool.cli.shapes import shape_option
 from draftpool.client import NO_DRAFT, AcceptanceRule, Client, GenerateOptions, TreePolicy
 from draftpool.errors import BadParameter
 
+_length = partial(typer.Option, rich_help_panel="Length")
+_sampling = partial(typer.Option, rich_help_panel="Sampling")
+_form = partial(typer.Option, rich_help_panel="Form")
+_drafts = partial(typer.Option, rich_help_panel="Drafting")
+_output = partial(typer.Option, rich_help_panel="Output")
+
 
 @dataclass(frozen=True)
 class Output:
@@ -37,45 +44,67 @@ class Output:
 def generate(
     connection: Connection,
     prompt: Annotated[str, typer.Argument(help="The text to continue; - reads it from standard input.")] = "-",
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Needed where several are served.")] = None,
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", "-n", min=1, help="Stop after so many.")] = 256,
-    temperature: Annotated[float | None, typer.Option(min=0, help="0 is greedy.", show_default="1")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Sample from the most probable share only.")] = None,
-    top_k: Annotated[int | None, typer.Option(min=0, help="Sample from the k most probable tokens only.")] = None,
-    min_p: Annotated[float | None, typer.Option(help="Leave out tokens below this share of the best one.")] = None,
-    repetition_penalty: Annotated[
-        float | None, typer.Option(help="Above 1: tokens that prompt or answer hold become less probable.")
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Name, as `draftpool models` lists it; may be left out for one.")
     ] = None,
-    presence_penalty: Annotated[float | None, typer.Option(help="Taken off tokens that the answer holds.")] = None,
-    frequency_penalty: Annotated[float | None, typer.Option(help="The same, once for each time.")] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, max=2**64 - 1, help="The same seed gives the same text.", show_default="random")
+    max_new_tokens: Annotated[
+        int, _length("--max-new-tokens", "-n", min=1, help="End after so many tokens at the latest.")
+    ] = 256,
+    min_new_tokens: Annotated[int | None, _length(min=0, help="Do not end before so many.")] = None,
+    stop: Annotated[list[str] | None, _length(metavar="TEXT", help="End before this text; may be repeated.")] = None,
+    stop_token_id: Annotated[
+        list[int] | None, _length(metavar="ID", help="End with this token; may be repeated.")
     ] = None,
-    stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.")] = None,
-    stop_token_id: Annotated[list[int] | None, typer.Option(help="End with this token; may be repeated.")] = None,
-    min_new_tokens: Annotated[int | None, typer.Option(min=0, help="Do not end before.")] = None,
     ignore_eos: Annotated[
-        bool, typer.Option("--ignore-eos", help="Go on where the model ends its text; for measurements.")
+        bool, _length("--ignore-eos", help="Go on where the model ends its text; for measurements.")
     ] = False,
-    json_schema: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Answer in JSON of the schema in this file.")
+    temperature: Annotated[
+        float | None, _sampling(min=0, help="0 always takes the most probable token.", show_default="1")
     ] = None,
-    regex: Annotated[str | None, typer.Option(help="Answer with a text that this expression matches.")] = None,
-    no_draft: Annotated[bool, typer.Option("--no-draft", help="Decode without drafting.")] = False,
+    top_p: Annotated[
+        float | None, _sampling(help="Choose among the most probable tokens that make up this share.")
+    ] = None,
+    top_k: Annotated[int | None, _sampling(min=0, help="Choose among so many of the most probable tokens.")] = None,
+    min_p: Annotated[
+        float | None, _sampling(help="Leave out tokens less probable than this share of the most probable one.")
+    ] = None,
+    repetition_penalty: Annotated[
+        float | None, _sampling(metavar="FACTOR", help="Above 1, tokens of prompt and answer become less probable.")
+    ] = None,
+    presence_penalty: Annotated[
+        float | None, _sampling(metavar="AMOUNT", help="Taken off the logits of tokens that the answer holds.")
+    ] = None,
+    frequency_penalty: Annotated[
+        float | None, _sampling(metavar="AMOUNT", help="The same, once for each time that it holds them.")
+    ] = None,
+    seed: Annotated[
+        int | None,
+        _sampling(min=0, metavar="N", help="The same seed gives the same text.", show_default="random"),
+    ] = None,
+    json_schema: Annotated[
+        Path | None, _form(exists=True, dir_okay=False, help="Answer in JSON of the schema in this file.")
+    ] = None,
+    regex: Annotated[str | None, _form(help="Answer with a text that all of this expression matches.")] = None,
+    no_draft: Annotated[bool, _drafts("--no-draft", help="Decode without drafting.")] = False,
     shape: Annotated[
         str | None,
-        typer.Option(help="Draft this tree every round: 3,2,2,1,1, or best 16x6.", show_default="learned"),
+        _drafts(
+            help="Draft this tree every round: children at each depth, 3,2,2,1,1, or nodes and depth, best 16x6.",
+            show_default="learned",
+        ),
+    ] = None,
+    acceptance: Annotated[
+        AcceptanceRule | None, _drafts(help="How drafted tokens are accepted.", show_default="coupled")
     ] = None,
     priority: Annotated[
-        Literal["interactive", "standard", "batch"], typer.Option(help="How urgent it is while it waits for its turn.")
+        Literal["interactive", "standard", "batch"],
+        typer.Option(metavar="CLASS", help="While it waits for its turn: interactive, standard or batch."),
     ] = "standard",
-    acceptance: Annotated[
-        AcceptanceRule | None, typer.Option(help="How drafted tokens are accepted.", show_default="coupled")
-    ] = None,
-    stats: Annotated[bool, typer.Option("--stats", help="Say where the time went.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a line for every event.")] = False,
+    stats: Annotated[bool, _output("--stats", help="Say where the time went.")] = False,
+    json: Annotated[bool, _output("--json", help="One JSON object a line for every event.")] = False,
     logprobs: Annotated[
-        int | None, typer.Option(min=0, max=20, help="With --json: each token's log-probability, and so many others.")
+        int | None,
+        _output(min=0, max=20, help="With --json: each token's log-probability, and those of so many others."),
     ] = None,
 ) -> None:
     """Continue a prompt. Drafting changes the speed, never the text (with rejection, never the text's distribution)."""

@@ -23,13 +23,20 @@ def _nothing() -> None:
 
 
 def new(
-    name: Annotated[str, typer.Option(help="Who gets it; what logs and metrics say instead of the key.")],
-    requests_per_minute: Annotated[float | None, typer.Option(min=0.001, help="Calls.")] = None,
-    tokens_per_minute: Annotated[float | None, typer.Option(min=0.001, help="Of prompts and answers.")] = None,
-    max_concurrent_requests: Annotated[int | None, typer.Option(min=1, help="At the same time.")] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Of one request.")] = None,
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="Who gets it; what logs and metrics say instead of the key.")
+    ],
+    requests_per_minute: Annotated[
+        float | None, typer.Option(min=0.001, metavar="N", help="Calls; a minute's worth may come at once.")
+    ] = None,
+    tokens_per_minute: Annotated[
+        float | None, typer.Option(min=0.001, metavar="N", help="Of prompts and answers together.")
+    ] = None,
+    max_concurrent_requests: Annotated[int | None, typer.Option(min=1, metavar="N", help="At the same time.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, metavar="N", help="Of one request.")] = None,
 ) -> None:
-    """Make a key. It is shown once, on standard error; standard output has what belongs into the file of keys."""
+    """Make a key. It is shown once, on standard error; standard output has what belongs into the file of keys:
+    draftpool keys new --name alice >> keys.toml. Without limits it may ask as much as it likes."""
     if not KEY_NAME.fullmatch(name):
         raise typer.BadParameter("letters, digits, dots, dashes and underscores, at most 64", param_hint="--name")
     key = new_key()

@@ -14,7 +14,7 @@ from draftpool.client import Model
 
 
 def models(connection: Connection) -> None:
-    """List the models that can be asked now."""
+    """List the models that can be asked now, and for how much of its vocabulary each has a drafter."""
     asyncio.run(_list_models(connection))
 
 
@@ -30,10 +30,10 @@ async def _list_models(connection: Connection) -> None:
 
 def models_table(served: Sequence[Model]) -> Table:
     """One row a model."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))  # fits 80 columns
     table.add_column("model", style="bold", no_wrap=True)
     table.add_column("architecture")
-    for heading in ("parameters", "dtype", "vocabulary", "context", "drafter"):
+    for heading in ("params", "dtype", "vocab", "context", "drafter"):
         table.add_column(heading, justify="right", no_wrap=True)
     for model in served:
         if model.is_cold:
@@ -46,7 +46,7 @@ def models_table(served: Sequence[Model]) -> Table:
             model.dtype,
             f"{model.vocab_size:,}",
             f"{model.max_context_tokens:,}",
-            f"{model.shared_vocabulary:.0%} of vocabulary" if model.has_drafter else "none",
+            f"for {model.shared_vocabulary:.0%}" if model.has_drafter else "none",
         )
     return table
 

@@ -6,10 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
+from typing import Literal, TypeAlias
 
 from draftpool.cli.process import ServiceSpec
 from draftpool.cli.threads import ThreadPlan, num_physical_cores, plan_threads
 from draftpool.errors import BadParameter
+
+DType: TypeAlias = Literal["auto", "bfloat16", "float16", "float32"]
+"""What targets can be told to compute in; auto: bfloat16 where the device does."""
 
 EMBEDDED_TARGETS = ("tiny-llama", "tiny-neox")
 EMBEDDED_DRAFTER = "tiny-mamba-drafter"

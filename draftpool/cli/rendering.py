@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from draftpool.client import Completion, Event, Round, Start, Token, TreeShape, Usage
+from draftpool.client import Completion, Event, Round, Token, TreeShape, Usage
 
 DRAFTED_STYLE = "green"
 OWN_STYLE = "bold"
@@ -85,9 +85,10 @@ class ColourView:
         self._last = "\n"
 
     def show(self, event: Event) -> None:
-        if isinstance(event, Start) and self._messages is not None:
-            self._messages.print(legend())
         if isinstance(event, Token) and event.text:
+            if self._messages is not None:
+                self._messages.print(legend())
+                self._messages = None  # once
             self._console.print(token_text(event), end="", soft_wrap=True)
             self._last = event.text[-1]
 

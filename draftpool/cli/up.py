@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,15 +14,16 @@ from draftpool.cli.board import ServiceBoard
 from draftpool.cli.connection import DEFAULT_ADDRESS
 from draftpool.cli.consoles import message_console, output_console
 from draftpool.cli.interrupt import until_interrupted
-from draftpool.cli.plan import EMBEDDED_DRAFTER, EMBEDDED_TARGETS, REDIS_URL_VARIABLE, StackPlan
+from draftpool.cli.plan import EMBEDDED_DRAFTER, EMBEDDED_TARGETS, REDIS_URL_VARIABLE, DType, StackPlan
 from draftpool.cli.stack import Stack
 from draftpool.errors import BadParameter
 from orchestrator.sharing.address import parse_redis_url
 
 EXAMPLE_PROMPT = '"Question: How many legs do 3 cats have?"'
 
-Replicas = Annotated[int, typer.Option(min=1, help="Processes of the drafter, of each target.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Of each such process.", show_default="by cores")]
+_models = partial(typer.Option, rich_help_panel="Models")
+_processes = partial(typer.Option, rich_help_panel="Processes")
+_memory_option = partial(typer.Option, rich_help_panel="What is learned")
 
 
 def _checked_redis_url(context: typer.Context, url: str | None) -> str | None:
@@ -44,36 +46,48 @@ def _checked_redis_url(context: typer.Context, url: str | None) -> str | None:
 def up(
     target: Annotated[
         list[str] | None,
-        typer.Option(
-            "--target",
-            "-t",
-            help="Embedded name, folder or hub id; may be repeated.",
+        _models(
+            *("--target", "-t"),
+            metavar="MODEL",
+            help="Model to serve: embedded name, folder or hub id; may be repeated.",
             show_default=", ".join(EMBEDDED_TARGETS),
         ),
     ] = None,
     drafter: Annotated[
-        str, typer.Option("--drafter", "-d", help="Embedded name, folder or hub id.")
+        str, _models("--drafter", "-d", metavar="MODEL", help="Model that drafts for all targets, of the same kinds.")
     ] = EMBEDDED_DRAFTER,
-    no_drafter: Annotated[bool, typer.Option("--no-drafter", help="Decode without drafting.")] = False,
-    num_drafters: Replicas = 1,
-    num_verifiers: Replicas = 1,
-    listen: Annotated[str, typer.Option(help="Where the orchestrator answers.")] = DEFAULT_ADDRESS,
-    dtype: Annotated[str | None, typer.Option(help="Of the targets.", show_default="the verifier's")] = None,
-    drafter_threads: Threads = None,
-    verifier_threads: Threads = None,
+    no_drafter: Annotated[bool, _models("--no-drafter", help="Decode without drafting.")] = False,
+    dtype: Annotated[DType | None, _models(help="What the targets compute in.", show_default="auto")] = None,
+    num_drafters: Annotated[int, _processes(min=1, metavar="N", help="Processes that draft.")] = 1,
+    num_verifiers: Annotated[int, _processes(min=1, metavar="N", help="Processes for each target.")] = 1,
+    drafter_threads: Annotated[
+        int | None,
+        _processes(min=1, metavar="N", help="CPU threads of each process that drafts.", show_default="by cores"),
+    ] = None,
+    verifier_threads: Annotated[
+        int | None,
+        _processes(min=1, metavar="N", help="CPU threads of each target's process.", show_default="by cores"),
+    ] = None,
+    listen: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where the orchestrator answers, host:port; port 0 takes a free one.")
+    ] = DEFAULT_ADDRESS,
     redis: Annotated[
         str | None,
-        typer.Option(
-            help="URL of the Redis that keeps what is learned about trees; with a password, by the variable alone.",
+        _memory_option(
+            metavar="URL",
+            help=f"Redis that keeps what is learned about trees; with a password it comes from {REDIS_URL_VARIABLE}.",
             show_default="one of its own",
             envvar=REDIS_URL_VARIABLE,
+            show_envvar=False,
             callback=_checked_redis_url,
         ),
     ] = None,
-    no_redis: Annotated[bool, typer.Option("--no-redis", help="Keep it in the orchestrator's memory.")] = False,
-    drain_grace_s: Annotated[float, typer.Option(min=0, help="For running requests when stopping.")] = 5.0,
-    metrics: Annotated[bool, typer.Option("--metrics", help="Serve Prometheus metrics, each on a free port.")] = False,
-    log_dir: Annotated[Path | None, typer.Option(help="Keep the services' logs here.")] = None,
+    no_redis: Annotated[bool, _memory_option("--no-redis", help="Keep what is learned in memory alone.")] = False,
+    drain_grace_s: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="How long running requests may go on when it stops.")
+    ] = 5.0,
+    metrics: Annotated[bool, typer.Option("--metrics", help="Serve Prometheus metrics of every service.")] = False,
+    log_dir: Annotated[Path | None, typer.Option(help="Folder to keep the services' logs in.")] = None,
 ) -> None:
     """Start a drafter, verifiers and the orchestrator on this machine; Ctrl-C stops them all."""
     try:
@@ -124,6 +138,7 @@ def ready_text(stack: Stack) -> Text:
         f"{at} --model {model} --temperature 0 {EXAMPLE_PROMPT}\n",
         ("  draftpool models", "bold"),
         f"{at}\n",
+        *(f"  metrics of {name}: http://{address}/metrics\n" for name, address in stack.metrics.items()),
         (f"{_memory(stack)}Logs are in {stack.folder}. Ctrl-C stops everything.", "dim"),
     )
 

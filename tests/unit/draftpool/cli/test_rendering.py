@@ -56,6 +56,16 @@ def test_a_terminal_shows_drafted_and_own_tokens_in_different_styles() -> None:
     assert text == "\x1b[32ma\x1b[0m\x1b[1mb\x1b[0m\n"
 
 
+def test_what_the_colours_mean_is_said_once_and_only_where_there_is_text() -> None:
+    text, messages = io.StringIO(), io.StringIO()
+    view = ColourView(Console(file=text), Console(file=messages))
+    view.show(START)
+    assert messages.getvalue() == ""
+    view.show(Token(1, "one", True))
+    view.show(Token(2, " two", False))
+    assert messages.getvalue().count("drafted and accepted") == 1
+
+
 def test_long_text_is_left_to_the_terminal_to_fold() -> None:
     text = shown([Token(1, "word " * 20, False)], is_terminal=True)
     assert text.count("\n") == 1
