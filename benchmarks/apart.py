@@ -55,6 +55,11 @@ class Measured:
             [Cell(**cell) for cell in kept["capacity"]],
         )
 
+    def write(self, path: Path | None) -> None:
+        """After each section, so that a run that is ended leaves what it has."""
+        if path is not None:
+            path.write_text(json.dumps(asdict(self), indent=1))
+
     def markdown(self) -> str:
         parts = [", ".join(f"{key}: {value}" for key, value in self.conditions.items())]
         if self.distance:
@@ -115,14 +120,15 @@ def main(
     texts = load_prompts(prompts, 64)
     if "distance" in wanted:
         measured.distance = asyncio.run(measure_distances(texts[:num_prompts], max_new_tokens))
+        measured.write(json_path)
     if "partition" in wanted:
         measured.partition = asyncio.run(measure_partitions(texts, repetitions))
+        measured.write(json_path)
     if "capacity" in wanted:
         numbers = clients or [1, 2, 4, 8, 16]
         run = measure_capacity(texts, max_new_tokens, clients=numbers, seconds=seconds, repetitions=repetitions)
         measured.capacity = asyncio.run(run)
-    if json_path is not None:
-        json_path.write_text(json.dumps(asdict(measured), indent=1))
+        measured.write(json_path)
     print(measured.markdown())
     for row in measured.partition:
         for failure in row.failures:

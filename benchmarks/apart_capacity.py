@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -119,6 +120,7 @@ async def measure_capacity(
                 for condition in CONDITIONS[:: -1 if turn % 2 else 1]:
                     _arrange(hosts, stack, condition.placement)
                     cells.append(await _measure(client, work, condition, num_clients, seconds, _pids(hosts, stack)))
+                print(f"turn {turn + 1} of {repetitions}: {num_clients} clients are measured", file=sys.stderr)
     return cells
 
 

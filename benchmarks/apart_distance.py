@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -61,6 +62,7 @@ async def measure_distances(prompts: Sequence[str], max_new_tokens: int) -> list
                 measured_ms = await round_trip_ms(stack.services[far].address)
                 seen = await _measure(client, prompts, max_new_tokens)
                 rows += _rows(far, distance_ms, measured_ms, seen, known)
+                print(f"{far} at {distance_ms:g} ms is measured", file=sys.stderr)
             hosts.connect(far)
     return rows
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -117,7 +118,8 @@ async def _cut_again_and_again(
     hosts: Hosts, stack: Stack, seen: DraftedStreams, victim: str, lasts_s: float, repetitions: int
 ) -> PartitionRow:
     num_requests, num_failures, num_changed = seen.num_requests, len(seen.failures), seen.num_changed
-    pauses_s, backs_s = [], []
+    pauses_s: list[float] = []
+    backs_s: list[float] = []
     for _ in range(repetitions):
         await asyncio.sleep(3)  # steady again
         begin = time.monotonic()
@@ -126,6 +128,7 @@ async def _cut_again_and_again(
         hosts.connect(victim)
         backs_s.append(await _until_back(stack, seen, victim))
         pauses_s.append(seen.longest_pause_s(begin, time.monotonic()))
+    print(f"{victim}, cut off {repetitions} times for {lasts_s:g} s, is measured", file=sys.stderr)
     return PartitionRow(
         victim=victim,
         lasts_s=lasts_s,
