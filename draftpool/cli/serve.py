@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +69,11 @@ def serve_app() -> typer.Typer:
     return app
 
 
+def _end_on_sigterm() -> None:
+    """Until the server is up and has its own way to end. A container's first process ignores what it does not handle."""
+    signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
+
+
 def _command(role: Role) -> Callable[[dict[str, Any]], None]:
     def command(options: dict[str, Any]) -> None:
         server_settings = settings_from(options, ServerSettings)
@@ -75,6 +82,7 @@ def _command(role: Role) -> Callable[[dict[str, Any]], None]:
         if server_settings.exit_with_parent:
             end_with_parent()
         configure_logging(role.name)
+        _end_on_sigterm()
         import uvloop  # here, for Windows has none, and clients run there too
 
         uvloop.run(_server(role).serve(settings, server_settings, tls))
