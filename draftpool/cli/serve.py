@@ -70,7 +70,7 @@ def serve_app() -> typer.Typer:
 
 
 def _end_on_sigterm() -> None:
-    """Until the server is up and has its own way to end. A container's first process ignores what it does not handle."""
+    """Until the server is up and has its own way to end. A container's first process ignores the unhandled."""
     signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
 
 
