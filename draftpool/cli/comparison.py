@@ -49,23 +49,23 @@ def comparison_line(comparison: Comparison) -> Text:
     return Text.assemble(
         (f"{drafted.num_new_tokens} tokens · {drafted.tokens_per_second:,.0f} tokens/s drafted, ", "dim"),
         (f"{plain.tokens_per_second:,.0f} plain · {comparison.speed_up:.2f}x · ", "dim"),
-        (f"{drafted.tokens_per_pass:.2f} tokens per pass · ", "dim"),
+        (f"{drafted.tokens_per_pass:.2f} tokens/pass · ", "dim"),
         same,
     )
 
 
 def comparison_table(comparisons: Sequence[Comparison], caption: str) -> Table:
     """Medians over the prompts, one row for each model and way of sampling."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),  # so that it fits 80 columns
+        caption=caption,
+        caption_justify="left",
+    )
     table.add_column("model", style="bold", no_wrap=True)
     table.add_column("sampling", no_wrap=True)
-    for heading in (
-        "plain\ntokens/s",
-        "drafted\ntokens/s",
-        "speed-up",
-        "tokens per\nverify pass",
-        "identical\noutputs",
-    ):
+    for heading in ("plain\ntokens/s", "drafted\ntokens/s", "speed-\nup", "tokens\n/pass", "same\noutput"):
         table.add_column(heading, justify="right", no_wrap=True)
     for model, sampling in dict.fromkeys((each.model, each.sampling) for each in comparisons):
         table.add_row(

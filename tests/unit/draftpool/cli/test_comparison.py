@@ -47,3 +47,10 @@ def test_the_table_has_medians_by_model_and_sampling() -> None:
     row = next(line for line in stream.getvalue().splitlines() if "greedy" in line)
     assert row.split() == ["m", "greedy", "2", "3", "2.00x", "2.00", "3", "of", "4"]
     assert "as measured" in stream.getvalue()
+
+
+def test_the_table_fits_a_terminal_of_80_columns() -> None:
+    stream = io.StringIO()
+    wide = Comparison("tiny-llama", "temperature 1, seed 7", "a", completion([1] * 1234), completion([1] * 1234))
+    Console(file=stream, width=80).print(comparison_table([wide], "as measured"))
+    assert "tiny-llama  temperature 1, seed 7     1,234     1,234   1.00x  1234.00  1 of 1" in stream.getvalue()
