@@ -8,8 +8,8 @@ Services are processes in network namespaces of their own, with a wire of any le
 
 As root, on a machine with two cores or more:
 
-    python -m benchmarks.apart --prompts gsm8k.jsonl --json apart.json --plot docs/remote_drafter.svg
-    python -m benchmarks.apart --from-json apart.json --plot docs/remote_drafter.svg    # tables and plot again
+    python -m benchmarks.apart --prompts gsm8k.jsonl --json apart.json --plot remote_drafter.svg
+    python -m benchmarks.apart --from-json apart.json --plot remote_drafter.svg    # tables and plot again
 """
 
 from __future__ import annotations
