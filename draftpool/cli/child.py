@@ -125,7 +125,8 @@ class ChildProcess(ABC):
             return
         self.terminate()
         try:
-            await asyncio.wait_for(self.wait(), patience_s)
+            async with asyncio.timeout(patience_s):
+                await self.wait()
         except TimeoutError:
             self.kill()
             await self.wait()

@@ -146,7 +146,13 @@ class RedisSums:
         return False
 
     async def _keep_sharing(self) -> None:
-        while True:
+        """Until it is cancelled, however that is noticed.
+
+        The client writes through `asyncio.wait_for`, which before Python 3.12 swallows a cancellation that comes as the
+        write ends; that it was asked for remains known.
+        """
+        task = asyncio.current_task()
+        while task is not None and not task.cancelling():
             await self._pause()
             await self.flush()
 
