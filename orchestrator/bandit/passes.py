@@ -20,7 +20,6 @@ _PRIOR_WEIGHT = 16.0
 _KNOWN_WEIGHT = 4.0 * 8.0**2
 """What passes tell of a node weighs as much as four rounds with trees of eight."""
 
-
 _MIN_PASSES = 2.0
 _MAX_SECONDS = 2.0
 """Of what was expected, once there were a few."""

@@ -98,11 +98,12 @@ def test_one_round_of_the_largest_tree_tells_of_every_arm_nested_in_it() -> None
 
 def test_a_policy_that_is_no_arm_teaches_what_is_nested_in_it_and_what_rounds_take() -> None:
     bandit = TreeBandit((chain(2),))
+    world = World(likely=0.9)
     for _ in range(20):
-        bandit.observe(EASY.round(chain(9)))
+        bandit.observe(world.round(chain(9)))
     (state,) = (state for state in bandit.state(1).arms if state.estimate.arm == chain(2))
     assert state.estimate.num_rounds == pytest.approx(20, rel=0.01)
-    assert state.brought.num_tokens > 2.2
+    assert state.brought.num_tokens > 2.4
 
 
 def test_acceptance_is_learned_for_all_loads_and_times_for_each() -> None:
@@ -248,9 +249,10 @@ def test_plain_rounds_make_little_forgotten_of_trees() -> None:
     assert all(after > 0.9 * before[arm] for arm, after in rounds_that_told(bandit).items())
 
 
-def test_who_has_not_drafted_for_long_finds_out_soon_that_it_pays_again() -> None:
+@pytest.mark.parametrize("seed", range(4))
+def test_who_has_not_drafted_for_long_finds_out_soon_that_it_pays_again(seed: int) -> None:
     """What is known of times fades, so trees are tried now and then."""
-    hopeless, easy = World(likely=0.02, row_s=0.001), World(likely=0.9)
+    hopeless, easy = World(likely=0.02, row_s=0.001, seed=seed), World(likely=0.9, seed=seed)
     bandit = TreeBandit(ARMS)
     assert hopeless.run(bandit, 5000)[-200:].count(NO_DRAFT) > 180
     assert easy.run(bandit, 2000)[-200:].count(chain(4)) > 180
