@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
 import signal
@@ -83,9 +84,7 @@ def _command(role: Role) -> Callable[[dict[str, Any]], None]:
             end_with_parent()
         configure_logging(role.name)
         _end_on_sigterm()
-        import uvloop  # here, for Windows has none, and clients run there too
-
-        uvloop.run(_server(role).serve(settings, server_settings, tls))
+        asyncio.run(_server(role).serve(settings, server_settings, tls))
 
     return command
 
