@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.table import Table
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from benchmarks.prompts import read_suites
 from benchmarks.replay import Writer, Written, embedded_drafter, read_lines, replay
 from drafter_service.replica import DrafterReplica
 from drafter_service.vocabulary.bridge import VocabularyBridge
-from draftpool.cli.demo_prompts import PROMPTS
 from draftpool.embedded import embedded_path
 from draftpool.sampling import SamplingParams
 from draftpool.tree import TreeShape, chain
@@ -139,18 +139,6 @@ def _records(path: Path | None, number: int) -> list[dict[str, str]]:
     return [] if path is None else [json.loads(line) for line in read_lines(path)[:number]]
 
 
-def read_prompts(
-    gsm8k: Path | None, humaneval: Path | None, spec_bench: Path | None, num_prompts: int
-) -> dict[str, list[str]]:
-    """By kind, as many of each; without files, the demo's."""
-    data = {
-        "GSM8K": [_question(problem) for problem in _records(gsm8k, num_prompts)],
-        "HumanEval": [record["prompt"] for record in _records(humaneval, num_prompts)],
-        "Spec-Bench": [record["turns"][0][:1200] for record in _records(spec_bench, 480)[:: 480 // num_prompts]],
-    }
-    return {name: prompts for name, prompts in data.items() if prompts} or {"the demo's": list(PROMPTS)}
-
-
 @app.command()
 def main(
     gsm8k: Annotated[Path | None, typer.Option(help="Problems, JSON lines with question and answer.")] = None,
@@ -167,7 +155,7 @@ def main(
     torch.set_grad_enabled(False)
     problems = _records(gsm8k, num_prompts)
     drafter = embedded_drafter(threads)
-    compare_policies(drafter, read_prompts(gsm8k, humaneval, spec_bench, num_prompts), max_new_tokens, threads)
+    compare_policies(drafter, read_suites(gsm8k, humaneval, spec_bench, num_prompts), max_new_tokens, threads)
     if train is not None and problems:
         texts = [f"{record['question']}\n{record['answer']}" for record in _records(train, 10**6)]
         compare_bridges(drafter, texts, problems)

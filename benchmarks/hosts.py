@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -153,7 +153,8 @@ def _prefix(core: int | None) -> tuple[str, ...]:
 def pin(pid: int, core: int) -> None:
     """Move a running process with all its threads to a core."""
     for thread in Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setaffinity(int(thread.name), {core})
+        with suppress(ProcessLookupError):  # one that has just ended
+            os.sched_setaffinity(int(thread.name), {core})
 
 
 async def round_trip_ms(address: str, num_times: int = 9) -> float:

@@ -21,7 +21,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.acceptance import PAPER, read_prompts
+from benchmarks.acceptance import PAPER
+from benchmarks.prompts import read_suites
 from benchmarks.replay import Writer, embedded_drafter, replay
 from drafter_service.engine import DraftJob
 from drafter_service.replica import DrafterReplica
@@ -191,7 +192,7 @@ def main(
     """Compare the two rules on the embedded models; without files, on the demo's prompts."""
     torch.set_grad_enabled(False)
     drafter = embedded_drafter(threads, max_sessions=64)
-    data = read_prompts(gsm8k, humaneval, spec_bench, num_prompts)
+    data = read_suites(gsm8k, humaneval, spec_bench, num_prompts)
     for name in target or ("tiny-llama", "tiny-neox"):
         compare(drafter, name, data, max_new_tokens, threads)
     drafter.close()

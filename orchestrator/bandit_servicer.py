@@ -21,7 +21,8 @@ class BanditServicer(bandit_pb2_grpc.BanditServicer):
     async def DescribeBandit(  # noqa: N802
         self, _request: bandit_pb2.DescribeBanditRequest, _context: grpc.aio.ServicerContext[Any, Any]
     ) -> bandit_pb2.DescribeBanditReply:
-        return bandit_pb2.DescribeBanditReply(situations=map(_situation, self._bandits.bandits))
+        known = [bandit for bandit in self._bandits.bandits if bandit.known_loads]
+        return bandit_pb2.DescribeBanditReply(situations=map(_situation, known))
 
 
 def _situation(bandit: TreeBandit) -> bandit_pb2.BanditSituation:

@@ -47,7 +47,7 @@ class Fleet:
     ) -> None:
         """`dial` opens the channels to replicas."""
         self.targets: dict[str, Target] = {}
-        self._enlisted = asyncio.Event()  # another one after each replica that comes up
+        self._changed = asyncio.Event()  # another one after each change
         self._verifiers = Roster(
             verifiers,
             replica_at=partial(VerifierReplica, ejection=ejection, dial=dial),
@@ -59,7 +59,7 @@ class Fleet:
             drafters,
             replica_at=partial(DrafterReplica, ejection=ejection, dial=dial),
             visit=self._visit_drafter,
-            let_go=lambda _: None,
+            let_go=lambda _: self._tell_of_change(),
             refresh_s=refresh_s,
         )
 
@@ -101,8 +101,16 @@ class Fleet:
     async def until_up(self, name: str) -> Target:
         """Wait until a target has a replica that is up, be it known yet or not."""
         while not ((target := self.targets.get(name)) is not None and target.is_up):
-            await self._enlisted.wait()
+            await self.changed()
         return target
+
+    async def changed(self) -> None:
+        """Wait until another replica has come up, or a drafter has left."""
+        await self._changed.wait()
+
+    def _tell_of_change(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     def shared_vocabulary(self, target: Target) -> float | None:
         """The share of the target's tokens that some drafter can propose; None where no drafter is up."""
@@ -165,8 +173,7 @@ class Fleet:
             target = self.targets[described.name] = described
         target.replicas.append(replica)
         replica.welcome(described.description.load)
-        self._enlisted.set()
-        self._enlisted = asyncio.Event()
+        self._tell_of_change()
         log.info("verifier %s serves %s", replica.address, target.name)
 
     def _let_verifier_go(self, replica: VerifierReplica) -> None:
@@ -185,6 +192,7 @@ class Fleet:
             replica.description = description
             replica.shared_vocabulary.clear()  # it may have restarted
             replica.welcome(description.load)
+            self._tell_of_change()
             log.info("drafter %s runs %s", replica.address, description.model)
 
 

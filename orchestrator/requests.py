@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from dataclasses import dataclass
+from enum import StrEnum
 
 from draftpool.errors import BadParameter, ContextTooLong, EmptyContext, TokenOutOfVocabulary
 from draftpool.sampling import SamplingParams
@@ -25,6 +26,14 @@ _PRIORITIES: dict[int, Priority] = {
     generation_pb2.PRIORITY_STANDARD: Priority.STANDARD,
     generation_pb2.PRIORITY_BATCH: Priority.BATCH,
 }
+
+
+class SamplingClass(StrEnum):
+    """Requests of one class learn from each other which shapes pay."""
+
+    GREEDY = "greedy"
+    SAMPLED = "sampled"
+    REJECTION = "rejection"
 
 
 @dataclass(frozen=True)
@@ -48,11 +57,10 @@ class CheckedRequest:
     is_rejection: bool = False
 
     @property
-    def sampling_class(self) -> str:
-        """Requests of one class learn from each other which shapes pay."""
+    def sampling_class(self) -> SamplingClass:
         if self.params.is_greedy:
-            return "greedy"
-        return "rejection" if self.is_rejection else "sampled"
+            return SamplingClass.GREEDY
+        return SamplingClass.REJECTION if self.is_rejection else SamplingClass.SAMPLED
 
 
 async def check_request(request: generation_pb2.GenerateRequest, target: Target) -> CheckedRequest:

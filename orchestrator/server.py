@@ -28,6 +28,7 @@ from orchestrator.security import public_security
 from orchestrator.servicer import GenerationServicer
 from orchestrator.settings import DEFAULT_ARMS, OrchestratorSettings
 from orchestrator.sharing.store import open_sums
+from orchestrator.situations import Situations
 
 _MAX_REQUEST_BYTES = 4 * 2**20
 """A prompt of some million tokens."""
@@ -67,7 +68,8 @@ async def serve(
     )
     async with open_sums(settings) as sums, fleet.watched(), scaler:
         bandits = BanditRegistry(DEFAULT_ARMS, sums, _method(settings))
-        servicer = GenerationServicer(fleet, _cold_starts(settings, fleet, demand), bandits, admission, settings)
+        situations = Situations(fleet, bandits)
+        servicer = GenerationServicer(fleet, _cold_starts(settings, fleet, demand), situations, admission, settings)
         services = [
             rpc_server.Service(
                 "draftpool.v1.Generation",
@@ -78,9 +80,10 @@ async def serve(
                 lambda server: bandit_pb2_grpc.add_BanditServicer_to_server(BanditServicer(bandits), server),
             ),
         ]
-        await rpc_server.serve(
-            services, server_settings, security, max_request_bytes=_MAX_REQUEST_BYTES, on_ready=on_ready
-        )
+        async with situations.recalled():
+            await rpc_server.serve(
+                services, server_settings, security, max_request_bytes=_MAX_REQUEST_BYTES, on_ready=on_ready
+            )
 
 
 def _fleet(settings: OrchestratorSettings, tls: ChannelTls | None) -> Fleet:

@@ -15,7 +15,6 @@ from draftpool.vocabulary import Vocabulary
 from draftpool.wire import policy_to_wire
 from orchestrator import metrics
 from orchestrator.admission import Admission
-from orchestrator.bandit import BanditRegistry, Situation
 from orchestrator.client_identity import client_of
 from orchestrator.cold_start import ColdStarts
 from orchestrator.drafting import DraftSource
@@ -26,6 +25,7 @@ from orchestrator.reader import Reader
 from orchestrator.requests import CheckedRequest, check_request, priority_of
 from orchestrator.rules import coupled, rejection
 from orchestrator.settings import OrchestratorSettings
+from orchestrator.situations import Situations
 from orchestrator.text import TextToken
 from orchestrator.verifying import VerifySource
 
@@ -45,13 +45,13 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
         self,
         fleet: Fleet,
         cold_starts: ColdStarts,
-        bandits: BanditRegistry,
+        situations: Situations,
         admission: Admission,
         settings: OrchestratorSettings,
     ) -> None:
         self._fleet = fleet
         self._cold_starts = cold_starts
-        self._bandits = bandits
+        self._situations = situations
         self._admission = admission
         self._settings = settings
 
@@ -102,8 +102,6 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
         yield last
 
     def _generation(self, target: Target, checked: CheckedRequest, timeout_s: float | None) -> Generation:
-        situation = Situation(target.name, self._fleet.drafter_models, checked.sampling_class)
-        max_tree_nodes = min(target.description.max_tree_nodes, self._fleet.max_draft_nodes)
         return Generation(
             checked.prompt_token_ids,
             vocabulary=target.vocabulary,
@@ -125,7 +123,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
                 num_top_logprobs=checked.num_top_logprobs,
                 is_rejection=checked.is_rejection,
             ),
-            bandit=self._bandits.bandit(situation, max_tree_nodes, only_fixed=checked.is_rejection),
+            bandit=self._situations.bandit(target, checked.sampling_class),
             fixed_shape=checked.fixed_shape,
             resumed_token_ids=checked.resumed_token_ids,
             accept=rejection(checked.params.seed) if checked.is_rejection else coupled,

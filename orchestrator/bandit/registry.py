@@ -21,7 +21,7 @@ class BanditRegistry:
 
     @property
     def bandits(self) -> list[TreeBandit]:
-        """Those that requests have come for, by situation."""
+        """All that were ever asked for, by situation."""
         return [self._bandits[key] for key in sorted(self._bandits, key=lambda key: (astuple(key[0]), key[1]))]
 
     def bandit(self, situation: Situation, max_tree_nodes: int, *, only_fixed: bool = False) -> TreeBandit:

@@ -24,6 +24,7 @@ from orchestrator.bandit.timing import RoundTimes, TimedRound, timing_amounts, w
 from orchestrator.bandit.yields import Yield, arm_yields, arms_below, yield_amounts
 
 _MAX_LOAD_CLASS = 12
+_LOAD_CLASSES = range(1, _MAX_LOAD_CLASS + 1)
 _BORROWED_ROUNDS = 32.0
 """A load class that is new starts as if it had seen so many rounds, with the proportions of its nearest neighbour's."""
 
@@ -191,8 +192,15 @@ class TreeBandit:
 
     @property
     def known_loads(self) -> list[int]:
-        """The classes that rounds have been timed under."""
-        return [known for known in range(_MAX_LOAD_CLASS + 1) if self._sums.view(self._timing_key(known))]
+        """The classes that rounds have been timed under; none while no round has told anything of the arms."""
+        if not self._sums.view(self._yield_key):
+            return []
+        return [known for known in _LOAD_CLASSES if self._sums.view(self._timing_key(known))]
+
+    def recall(self) -> None:
+        """Look up everything once, so that a store that has to fetch it does."""
+        for key in (self._yield_key, self._passes_key, *map(self._timing_key, _LOAD_CLASSES)):
+            self._sums.view(key)
 
     def state(self, of_load_class: int) -> LoadState:
         """Everything as it stands under a load."""
@@ -222,7 +230,7 @@ class TreeBandit:
         own = self._own_times(of_load_class)
         if own.num_rounds >= _BORROWED_ROUNDS:
             return own
-        for neighbour in sorted(range(_MAX_LOAD_CLASS + 1), key=lambda other: abs(other - of_load_class))[1:]:
+        for neighbour in sorted(_LOAD_CLASSES, key=lambda other: abs(other - of_load_class))[1:]:
             lent = self._own_times(neighbour)
             if lent.num_rounds > 0:
                 return with_borrowed(own, lent, _BORROWED_ROUNDS)

@@ -106,6 +106,8 @@ def test_interrupting_a_generation_leaves_the_service_as_it_was(served: Up) -> N
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
+        # A shell that started the tests in its background has them, and their children, ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     process.stdout.read(1)

@@ -20,6 +20,7 @@ from orchestrator.scaling.demand import Demand
 from orchestrator.scaling.server import scaler_served
 from orchestrator.servicer import GenerationServicer
 from orchestrator.settings import DEFAULT_ARMS, OrchestratorSettings
+from orchestrator.situations import Situations
 from tests.unit.orchestrator.fake_services import FakeDrafter, FakeVerifier, fleet_of
 
 
@@ -68,7 +69,7 @@ async def serving(
     )
     bandits = BanditRegistry(DEFAULT_ARMS, LocalSums(), Method())
     server = grpc.aio.server(interceptors=[MannersInterceptor(), *security.interceptors])
-    servicer = GenerationServicer(fleet, cold_starts, bandits, admission, made)
+    servicer = GenerationServicer(fleet, cold_starts, Situations(fleet, bandits), admission, made)
     generation_pb2_grpc.add_GenerationServicer_to_server(servicer, server)
     bandit_pb2_grpc.add_BanditServicer_to_server(BanditServicer(bandits), server)
     port = add_port(server, "127.0.0.1:0", security)

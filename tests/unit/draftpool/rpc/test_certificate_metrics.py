@@ -21,14 +21,20 @@ def expires_in_s(file: Path) -> float | None:
     return None if at is None else at - time.time()
 
 
+def lifetime_s(file: Path) -> float | None:
+    return REGISTRY.get_sample_value("draftpool_tls_certificate_lifetime_seconds", {"file": str(file)})
+
+
 async def test_the_end_of_a_server_s_certificate_is_told_and_stays_true_when_it_is_replaced(tmp_path: Path) -> None:
     ours = Authority()
     secret = Secret(tmp_path / "secret", ours.issue(is_expired=True))
     file = secret.folder / "tls.crt"
     async with served_beside([], "127.0.0.1:0", ServerSecurity(secret.settings.identity())):
         assert expires_in_s(file) == pytest.approx(-HOUR_S, abs=300)
+        assert lifetime_s(file) == 23 * HOUR_S
         secret.swap(ours.issue())
         assert expires_in_s(file) == pytest.approx(HOUR_S, abs=300)
+        assert lifetime_s(file) == 25 * HOUR_S
         (secret.folder / "..data" / "tls.crt").write_text("nonsense")
         assert expires_in_s(file) == pytest.approx(HOUR_S, abs=300), "what is shown is the last good one"
 
