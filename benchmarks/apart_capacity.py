@@ -172,17 +172,7 @@ async def _ask_on(client: Client, work: Workload, number: int, drafting: TreePol
     """One text after another, until cancelled."""
     seed = number
     while True:
-        generation = client.generate(
-            work.target,
-            work.prompts[seed % len(work.prompts)],
-            max_new_tokens=work.max_new_tokens,
-            temperature=work.temperature,
-            seed=seed,
-            ignore_eos=True,
-            drafting=drafting,
-            want_rounds=True,
-        )
-        async with aclosing(generation) as events:
+        async with aclosing(work.begin(client, seed, drafting, want_rounds=True)) as events:
             async for event in events:
                 if not window.is_open:
                     continue

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +29,7 @@ from rich.table import Table
 from benchmarks.prompts import load_prompts
 from draftpool.cli.plan import StackPlan
 from draftpool.cli.stack import Stack
-from draftpool.client import NO_DRAFT, Client, Token, TreePolicy
+from draftpool.client import NO_DRAFT, Client, Event, Token, TreePolicy
 
 WAYS: dict[str, TreePolicy | None] = {"bandit": None, "no draft": NO_DRAFT}
 _SAME_REPLY_S = 0.0002
@@ -44,6 +44,21 @@ class Workload:
     prompts: Sequence[str]
     max_new_tokens: int
     temperature: float
+
+    def begin(
+        self, client: Client, number: int, drafting: TreePolicy | None, *, want_rounds: bool = False
+    ) -> AsyncGenerator[Event, None]:
+        """The request of that number: its prompt and its seed."""
+        return client.generate(
+            self.target,
+            self.prompts[number % len(self.prompts)],
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            seed=number,
+            ignore_eos=True,
+            drafting=drafting,
+            want_rounds=want_rounds,
+        )
 
 
 @dataclass
@@ -62,16 +77,7 @@ class Seen:
 async def ask(client: Client, work: Workload, number: int, drafting: TreePolicy | None, seen: Seen) -> None:
     last = time.perf_counter()
     is_first = True
-    generation = client.generate(
-        work.target,
-        work.prompts[number % len(work.prompts)],
-        max_new_tokens=work.max_new_tokens,
-        temperature=work.temperature,
-        seed=number,
-        ignore_eos=True,
-        drafting=drafting,
-    )
-    async with aclosing(generation) as events:
+    async with aclosing(work.begin(client, number, drafting)) as events:
         async for event in events:
             if isinstance(event, Token):
                 now = time.perf_counter()
