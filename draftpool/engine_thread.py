@@ -64,6 +64,8 @@ class EngineThread(Generic[JobT]):
     `turn` answers or fails the jobs it has finished; jobs it leaves open (a long prefill) come again next turn. It says
     whether it did anything; where all jobs wait for something else, the next turn is that of the next arrival,
     or a moment later.
+    Before a turn, `hold(jobs)` may say that it should wait so many seconds for others to share it; it is asked again as
+    they come.
     An exception out of `turn` fails every job of that turn and nothing else. A job that was alone gets the exception;
     of several, nobody knows whose fault it was, and each is told to come again with its whole context.
 
@@ -71,8 +73,16 @@ class EngineThread(Generic[JobT]):
         busy: in which share of the time turns computed, by `time.monotonic`.
     """
 
-    def __init__(self, turn: Callable[[Sequence[JobT]], bool], *, name: str, max_waiting: int) -> None:
+    def __init__(
+        self,
+        turn: Callable[[Sequence[JobT]], bool],
+        *,
+        name: str,
+        max_waiting: int,
+        hold: Callable[[Sequence[JobT]], float] = lambda _: 0.0,
+    ) -> None:
         self._turn = turn
+        self._hold = hold
         self._max_waiting = max_waiting
         self._inbox: queue.SimpleQueue[JobT | _Call | None] = queue.SimpleQueue()
         self._num_waiting = 0
@@ -127,6 +137,8 @@ class EngineThread(Generic[JobT]):
             has_computed = True
             begun_s = time.monotonic()
             try:
+                if (patience_s := self._hold(jobs)) > 0:
+                    continue
                 has_computed = self._turn(jobs)
             except Exception as error:
                 log.exception("a turn of the engine failed, %d jobs", len(jobs))

@@ -13,6 +13,7 @@ from draftpool.errors import DraftpoolError, NoCapacity
 from draftpool.recent import RecentShare
 from verifier_service import metrics
 from verifier_service.choosing import Chooser, Question, choose_all
+from verifier_service.companions import PassCost, hold_s
 from verifier_service.job import Verdict, VerifyJob
 from verifier_service.limits import EngineLimits
 from verifier_service.packing import Chunk, pack
@@ -59,6 +60,9 @@ class TargetEngine:
         self._clock = clock
         self.budget = RecentShare()
         self._sessions: dict[Session, None] = {}
+        self._pass_cost = PassCost()
+        self._last_pass_end_s = 0.0
+        self._num_answered = 0
         # What has to happen in the store before the next pass.
         self._moved: tuple[list[int], list[int]] = ([], [])
         self._cleared: list[int] = []
@@ -71,6 +75,18 @@ class TargetEngine:
     def new_session(self, chooser: Chooser) -> Session:
         """A session that holds nothing yet; it is admitted with its first job. May be called from any thread."""
         return Session(chooser, self.pool)
+
+    def hold_s(self, jobs: Sequence[VerifyJob]) -> float:
+        """How long the next pass should be held for sessions that are about to be back, in seconds."""
+        here = {job.session for job in jobs}
+        return hold_s(
+            time.perf_counter(),
+            idle_since=self._last_pass_end_s,
+            num_here=len(here),
+            others=[session.returns for session in self._sessions if session not in here],
+            num_answered=self._num_answered,
+            fixed_s=self._pass_cost.fixed_s,
+        )
 
     def turn(self, jobs: Sequence[VerifyJob]) -> bool:
         """Compute one pass: jobs that fit in it are answered, others have come one prefill chunk closer.
@@ -110,6 +126,7 @@ class TargetEngine:
                 continue
             sources, targets = job.session.advance(job.committed_token_ids, job.tree)
             job.session.idle_since = None
+            job.session.returns.come(job.created_ns / 1e9)
             self._moved[0].extend(sources)
             self._moved[1].extend(targets)
 
@@ -221,8 +238,10 @@ class TargetEngine:
         finished = [job for job, chunk in planned if chunk.is_last]
         choices = choose_all(logits, [_question(job) for job in finished])
         now = self._clock()
+        self._last_pass_end_s, self._num_answered = time.perf_counter(), len(finished)
         for job, choice in zip(finished, choices, strict=True):
             job.session.idle_since = now
+            job.session.returns.answer(self._last_pass_end_s)
             if isinstance(choice, DraftpoolError):
                 job.fail(choice)
             else:
@@ -235,6 +254,7 @@ class TargetEngine:
             num_tokens=num_tokens,
             num_prefill_tokens=sum(chunk.num_committed - chunk.is_last for chunk in chunks),
         )
+        self._pass_cost.add(num_tokens, pass_s)
         now_s = self._clock()
         self.budget.add(now_s - pass_s, now_s, weight=share)
         metrics.count_pass(

@@ -44,7 +44,10 @@ class VerifierReplica:
         )
         self.engine = TargetEngine(ready.runner, self.pool, self.limits, self.target.vocab_size)
         self.thread: EngineThread[VerifyJob] = EngineThread(
-            self.engine.turn, name="verifier-engine", max_waiting=settings.max_waiting
+            self.engine.turn,
+            name="verifier-engine",
+            max_waiting=settings.max_waiting,
+            hold=self.engine.hold_s if settings.gather else lambda _: 0.0,
         )
         self.queue = RecentMean()
         self._watch()

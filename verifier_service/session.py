@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from draftpool.tree import EMPTY_TREE, DraftTree
 from verifier_service.choosing import Chooser
+from verifier_service.companions import Returns
 from verifier_service.pages import NO_TOKENS, Digest, PagePool, page_digest
 
 
@@ -24,6 +25,7 @@ class Session:
         tree: the last one asked for; computed when every committed token is.
         pages: held, in the order of the tokens.
         idle_since: by the engine's clock; None while a request is in progress.
+        returns: when it comes again after an answer.
     """
 
     def __init__(self, chooser: Chooser, pool: PagePool) -> None:
@@ -33,6 +35,7 @@ class Session:
         self.tree: DraftTree = EMPTY_TREE
         self.pages: list[int] = []
         self.idle_since: float | None = None
+        self.returns = Returns()
         self._pool = pool
         self._digests: list[Digest] = []
         self._num_published = 0

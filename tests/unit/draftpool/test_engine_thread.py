@@ -143,3 +143,42 @@ async def test_turns_are_work_and_waiting_for_room_is_none() -> None:
         while thread.busy.at(time.monotonic()) == 0:
             await asyncio.sleep(0.01)
     thread.close()
+
+
+async def test_a_turn_that_is_held_takes_those_that_come_meanwhile_along(engine) -> None:
+    asked: list[int] = []
+
+    def hold(jobs: Sequence[Square]) -> float:
+        asked.append(len(jobs))
+        return 5.0 if len(jobs) < 3 else 0.0
+
+    thread = EngineThread(engine.turn, name="patient", max_waiting=4, hold=hold)
+    jobs = [asyncio.create_task(thread.submit(Square(number))) for number in (1, 2, 3)]
+    async with asyncio.timeout(3):
+        assert await asyncio.gather(*jobs) == [1, 4, 9]
+    assert engine.batches == [[1, 2, 3]]
+    assert asked == sorted(asked)
+    thread.close()
+
+
+async def test_a_turn_that_is_held_begins_when_nobody_came(engine) -> None:
+    begun_s = time.monotonic()
+
+    def hold(_: Sequence[Square]) -> float:
+        return max(0.0, begun_s + 0.2 - time.monotonic())
+
+    thread = EngineThread(engine.turn, name="patient", max_waiting=4, hold=hold)
+    assert await thread.submit(Square(3)) == 9
+    assert time.monotonic() - begun_s >= 0.2
+    assert thread.busy.at(time.monotonic()) < 0.1, "to wait is no work"
+    thread.close()
+
+
+async def test_a_held_turn_neither_keeps_calls_waiting_nor_closing(engine) -> None:
+    thread = EngineThread(engine.turn, name="patient", max_waiting=4, hold=lambda _: 60.0)
+    job = asyncio.create_task(thread.submit(Square(3)))
+    async with asyncio.timeout(3):
+        await asyncio.wrap_future(thread.call(lambda: None))
+        await asyncio.to_thread(thread.close)
+        with pytest.raises(Draining):
+            await job
