@@ -166,14 +166,18 @@ class EngineThread(Generic[JobT]):
             try:
                 item = self._inbox.get(block=patience_s != 0, timeout=patience_s)
             except queue.Empty:
-                return True
-            if item is None:
-                return False
-            if isinstance(item, _Call):
-                self._perform(item)
+                is_complete = True
             else:
-                jobs.append(item)
-            jobs[:] = [job for job in jobs if job.is_open]
+                is_complete = False
+                if item is None:
+                    return False
+                if isinstance(item, _Call):
+                    self._perform(item)
+                else:
+                    jobs.append(item)
+            jobs[:] = [job for job in jobs if job.is_open]  # others may have been given up meanwhile
+            if is_complete and jobs:
+                return True
             patience_s = 0 if jobs else None
 
     @staticmethod

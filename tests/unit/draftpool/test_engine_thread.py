@@ -26,7 +26,7 @@ class SquareEngine:
 
     def turn(self, jobs: Sequence[Square]) -> bool:
         self.gate.wait()
-        self.batches.append([job.number for job in jobs])
+        self.batches.append(numbers(jobs))
         for job in jobs:
             job.num_turns -= 1
             if job.number < 0:
@@ -34,6 +34,10 @@ class SquareEngine:
             if job.num_turns == 0:
                 job.answer(job.number**2)
         return True
+
+
+def numbers(jobs: Sequence[Square]) -> list[int]:
+    return [job.number for job in jobs]
 
 
 @pytest.fixture
@@ -182,3 +186,19 @@ async def test_a_held_turn_neither_keeps_calls_waiting_nor_closing(engine) -> No
         await asyncio.to_thread(thread.close)
         with pytest.raises(Draining):
             await job
+
+
+async def test_a_job_given_up_while_its_turn_is_held_has_no_turn(engine) -> None:
+    def held(jobs: Sequence[Square]) -> float:
+        return max(0.0, begun_s + 0.1 - time.monotonic()) if 1 in numbers(jobs) else 0.0
+
+    begun_s = time.monotonic()
+    thread = EngineThread(engine.turn, name="patient", max_waiting=4, hold=held)
+    given_up = asyncio.create_task(thread.submit(Square(1)))
+    await asyncio.sleep(0.02)
+    given_up.cancel()
+    await asyncio.sleep(0.3)
+    assert engine.batches == []
+    assert await thread.submit(Square(2)) == 4
+    assert engine.batches == [[2]]
+    thread.close()
