@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -41,31 +43,45 @@ def gathering(*, is_on: bool) -> Iterator[None]:
         del os.environ[_VARIABLE]
 
 
+Clients = dict[bool, Client]
+"""By whether passes are held."""
+
+
 async def run(plan: StackPlan, work: Workload, callers: Sequence[int], repetitions: int, requests_each: int) -> Table:
     table = Table(title=f"Passes held / not held, tokens/s: {work.target}, {plan.dtype}", caption_justify="left")
     for heading in ("drafting", "callers", "not held", "held", "held / not held, median", "least", "most"):
         table.add_column(heading, justify="right")
     async with AsyncExitStack() as running:
-        clients: dict[bool, Client] = {}
+        clients: Clients = {}
         for is_on in (False, True):
             with gathering(is_on=is_on):
                 stack = await running.enter_async_context(Stack(plan))
             clients[is_on] = await running.enter_async_context(Client(stack.orchestrator))
-        for name, drafting in WAYS.items():
-            for num_callers in callers:
-                num_requests = num_callers * requests_each
-                speeds: dict[bool, list[float]] = {False: [], True: []}
-                for turn in range(-1, repetitions):  # the first warms up, and the bandit gets to know the load
-                    for is_on in sorted(clients, reverse=bool(turn % 2)):
-                        speed = await closed_loop(clients[is_on], work, num_callers, num_requests, drafting)
-                        if turn >= 0:
-                            speeds[is_on].append(speed)
-                ratios = [held / not_held for held, not_held in zip(speeds[True], speeds[False], strict=True)]
-                table.add_row(
-                    *(name, str(num_callers), *(f"{median(speeds[is_on]):.0f}" for is_on in (False, True))),
-                    *(f"{pick(ratios):.2f}x" for pick in (median, min, max)),
-                )
+        for name, num_callers in product(WAYS, callers):
+            loop = partial(
+                closed_loop,
+                work=work,
+                num_callers=num_callers,
+                num_requests=num_callers * requests_each,
+                drafting=WAYS[name],
+            )
+            table.add_row(name, str(num_callers), *await _compared(clients, loop, repetitions))
     return table
+
+
+async def _compared(clients: Clients, loop: Callable[[Client], Awaitable[float]], repetitions: int) -> list[str]:
+    """Cells: tokens a second of both, and their ratio."""
+    speeds: dict[bool, list[float]] = {False: [], True: []}
+    for turn in range(-1, repetitions):  # the first warms up, and the bandit gets to know the load
+        for is_on in sorted(clients, reverse=bool(turn % 2)):
+            speed = await loop(clients[is_on])
+            if turn >= 0:
+                speeds[is_on].append(speed)
+    ratios = [held / not_held for held, not_held in zip(speeds[True], speeds[False], strict=True)]
+    return [
+        *(f"{median(speeds[is_on]):.0f}" for is_on in (False, True)),
+        *(f"{pick(ratios):.2f}x" for pick in (median, min, max)),
+    ]
 
 
 def main(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 
@@ -88,9 +88,9 @@ def test_passes_of_one_size_count_as_fixed_until_there_are_others() -> None:
     assert cost.fixed_s == pytest.approx(0.014, rel=0.05)
 
 
-@dataclass
+@dataclass(frozen=True)
 class System:
-    """Sessions over a verifier, in simulated seconds.
+    """Sessions over a verifier, in seconds.
 
     After an answer each needs `latency_s` for itself, its draft for example, and `serial_s` of an orchestrator that
     serves one after another.
@@ -101,74 +101,86 @@ class System:
     per_session_s: float
     serial_s: float
     latency_s: float
-    gathers: bool
-    num_rounds: int = 0
-    _arrivals: list[tuple[float, int]] = field(default_factory=list)
-    _orchestrator_free_at: float = 0.0
+
+
+class Simulation:
+    """A system in simulated time.
+
+    Attributes:
+        arrivals: when which session will be asked again, a heap.
+    """
+
+    def __init__(self, system: System, *, gathers: bool) -> None:
+        self._system = system
+        self._gathers = gathers
+        self._random = random.Random(1)
+        self._orchestrator_free_at = 0.0
+        self.returns = [Returns() for _ in range(system.num_sessions)]
+        self.arrivals = [(0.001 * number, number) for number in range(system.num_sessions)]
 
     def rounds_per_s(self, duration_s: float = 20.0) -> float:
-        random_order = random.Random(1)
-        returns = [Returns() for _ in range(self.num_sessions)]
-        self._arrivals = [(0.001 * number, number) for number in range(self.num_sessions)]
-        cost, here, now, idle_since, num_answered = PassCost(), {}, 0.0, 0.0, 0
+        cost, now, idle_since, num_answered, num_rounds = PassCost(), 0.0, 0.0, 0, 0
+        here: dict[int, float] = {}
         while now < duration_s:
-            while self._arrivals and self._arrivals[0][0] <= now:
-                at, number = heapq.heappop(self._arrivals)
-                here[number] = at
+            here |= self._arrived(now)
             if not here:
-                now = self._arrivals[0][0]
+                now = self.arrivals[0][0]
                 continue
-            others = [returns[number] for number in range(self.num_sessions) if number not in here]
             hold = hold_s(
                 now,
                 idle_since=idle_since,
                 num_here=len(here),
-                others=others,
+                others=[returns for number, returns in enumerate(self.returns) if number not in here],
                 num_answered=num_answered,
                 fixed_s=cost.fixed_s,
             )
-            if self.gathers and hold > 0:
-                next_arrival = self._arrivals[0][0] if self._arrivals else float("inf")
-                now = min(now + hold + 1e-9, max(next_arrival, now))
+            if self._gathers and hold > 0:
+                now = min(now + hold + 1e-9, self.arrivals[0][0])
                 continue
-            pass_s = (self.fixed_s + self.per_session_s * len(here)) * random_order.uniform(0.9, 1.1)
+            pass_s = self._about(self._system.fixed_s + self._system.per_session_s * len(here), spread=0.1)
             cost.add(len(here), pass_s)
             now += pass_s
-            for number, at in here.items():
-                returns[number].come(at)
-                returns[number].answer(now)
-                self._ask_again(number, now, random_order)
-            self.num_rounds += len(here)
+            for number, came_at in here.items():
+                self._answer(number, came_at, now)
+            num_rounds += len(here)
             idle_since, num_answered, here = now, len(here), {}
-        return self.num_rounds / now
+        return num_rounds / now
 
-    def _ask_again(self, number: int, now: float, random_order: random.Random) -> None:
-        begin = max(now, self._orchestrator_free_at)
-        self._orchestrator_free_at = begin + self.serial_s * random_order.uniform(0.7, 1.3)
-        back_at = self._orchestrator_free_at + self.latency_s * random_order.uniform(0.7, 1.3)
-        heapq.heappush(self._arrivals, (back_at, number))
+    def _arrived(self, now: float) -> dict[int, float]:
+        arrived = {}
+        while self.arrivals and self.arrivals[0][0] <= now:
+            at, number = heapq.heappop(self.arrivals)
+            arrived[number] = at
+        return arrived
+
+    def _answer(self, number: int, came_at: float, now: float) -> None:
+        self.returns[number].come(came_at)
+        self.returns[number].answer(now)
+        self._orchestrator_free_at = max(now, self._orchestrator_free_at) + self._about(self._system.serial_s)
+        heapq.heappush(self.arrivals, (self._orchestrator_free_at + self._about(self._system.latency_s), number))
+
+    def _about(self, seconds: float, *, spread: float = 0.3) -> float:
+        return seconds * self._random.uniform(1 - spread, 1 + spread)
 
 
 WORTH_IT = {
-    "two sessions": (System(2, 0.017, 0.0015, 0.0015, 0.002, gathers=True), 1.4),
-    "four sessions": (System(4, 0.017, 0.0015, 0.0015, 0.002, gathers=True), 1.2),
-    "a large model on a GPU, 32 sessions": (System(32, 0.025, 0.0001, 0.0002, 0.004, gathers=True), 1.25),
-    "drafters that take their time": (System(4, 0.03, 0.0005, 0.0005, 0.008, gathers=True), 1.1),
+    "two sessions": (System(2, 0.017, 0.0015, 0.0015, 0.002), 1.4),
+    "four sessions": (System(4, 0.017, 0.0015, 0.0015, 0.002), 1.2),
+    "a large model on a GPU, 32 sessions": (System(32, 0.025, 0.0001, 0.0002, 0.004), 1.25),
+    "drafters that take their time": (System(4, 0.03, 0.0005, 0.0005, 0.008), 1.1),
 }
 NOT_WORTH_IT = {
-    "one session": System(1, 0.017, 0.0015, 0.0015, 0.002, gathers=True),
-    "an orchestrator that is the bottleneck": System(16, 0.017, 0.0015, 0.0015, 0.002, gathers=True),
-    "passes that cost what is in them": System(8, 0.001, 0.003, 0.0005, 0.002, gathers=True),
-    "a small model": System(8, 0.003, 0.0003, 0.001, 0.003, gathers=True),
-    "drafters far away": System(8, 0.02, 0.001, 0.0005, 0.05, gathers=True),
+    "one session": System(1, 0.017, 0.0015, 0.0015, 0.002),
+    "an orchestrator that is the bottleneck": System(16, 0.017, 0.0015, 0.0015, 0.002),
+    "passes that cost what is in them": System(8, 0.001, 0.003, 0.0005, 0.002),
+    "a small model": System(8, 0.003, 0.0003, 0.001, 0.003),
+    "drafters far away": System(8, 0.02, 0.001, 0.0005, 0.05),
 }
 
 
 def gain(system: System) -> float:
-    plain = System(
-        system.num_sessions, system.fixed_s, system.per_session_s, system.serial_s, system.latency_s, gathers=False
-    )
-    return system.rounds_per_s() / plain.rounds_per_s()
+    held, plain = (Simulation(system, gathers=gathers).rounds_per_s() for gathers in (True, False))
+    return held / plain
 
 
 @pytest.mark.parametrize("name", WORTH_IT)
