@@ -10,6 +10,7 @@ from draftpool.cli.stack import Stack
 QUESTION = "Question: Tom has 12 marbles. He buys 3 bags of 8 marbles each. How many marbles does he have?\nAnswer:"
 
 _FAILOVERS = "draftpool_failovers_total"
+_POOL = "draftpool_pool_replicas"
 _SESSIONS = {"draftpool_drafter_sessions", "draftpool_verifier_sessions"}
 _MEMORY = {"draftpool_drafter_state_slots_used", "draftpool_verifier_kv_pages_held"}
 
@@ -25,16 +26,34 @@ async def _total(stack: Stack, names: set[str]) -> float:
     return sum(value for gauges in pages for name, value in gauges.items() if name in names)
 
 
-async def failovers(stack: Stack, role: str) -> int:
-    """Sessions with that role's services that were lost within requests and made good."""
+async def _orchestrator_total(stack: Stack, name: str, **labels: str) -> int:
+    """The sum of a metric of the orchestrator over all samples that carry these labels."""
 
     def read() -> int:
         with urlopen(f"http://{stack.metrics['orchestrator']}/metrics") as page:
             families = text_string_to_metric_families(page.read().decode())
-            samples = [sample for family in families for sample in family.samples if sample.name == _FAILOVERS]
-        return int(sum(sample.value for sample in samples if sample.labels["role"] == role))
+            samples = [sample for family in families for sample in family.samples if sample.name == name]
+        return int(sum(sample.value for sample in samples if labels.items() <= sample.labels.items()))
 
     return await asyncio.to_thread(read)
+
+
+async def failovers(stack: Stack, role: str) -> int:
+    """Sessions with that role's services that were lost within requests and made good."""
+    return await _orchestrator_total(stack, _FAILOVERS, role=role)
+
+
+async def until_up(stack: Stack, role: str, num_replicas: int, within_s: float = 60.0) -> None:
+    """Wait until the orchestrator sends work to so many replicas."""
+    async with asyncio.timeout(within_s):
+        while await _orchestrator_total(stack, _POOL, role=role, state="up") < num_replicas:
+            await asyncio.sleep(0.1)
+
+
+def num_sessions(stack: Stack, service: str) -> int:
+    """Sessions that one of the model services holds."""
+    gauges = _gauges(stack.metrics[service])
+    return int(sum(value for name, value in gauges.items() if name in _SESSIONS))
 
 
 async def open_sessions(stack: Stack) -> int:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 import pytest_asyncio
@@ -12,11 +12,12 @@ import pytest_asyncio
 from draftpool.cli.plan import StackPlan
 from draftpool.cli.stack import Stack
 from draftpool.client import Client, Completion, Event, Token, TreeShape, Usage
-from tests.integration.probes import QUESTION, failovers
+from tests.integration.probes import QUESTION, failovers, num_sessions, until_up
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SHAPE = TreeShape((2, 2, 1))
+VERIFIERS = ("verifier tiny-llama 1", "verifier tiny-llama 2")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -49,19 +50,12 @@ async def disturb(client: Client, fault: Callable[[], None]) -> tuple[int, ...]:
 
 
 @contextmanager
-def stopped_by_and_by(pid: int) -> Iterator[Callable[[], None]]:
-    """Stops a process when called, and continues it at the end."""
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
     try:
-        yield lambda: os.kill(pid, signal.SIGSTOP)
+        yield
     finally:
         os.kill(pid, signal.SIGCONT)
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    with stopped_by_and_by(pid) as stop:
-        stop()
-        yield
 
 
 async def eventually_drafts(client: Client) -> Usage:
@@ -144,19 +138,23 @@ async def test_verifiers_that_hang_while_nobody_asks_are_not_named_until_they_go
 
 
 def signal_verifiers(stack: Stack, number: signal.Signals) -> None:
-    for name in ("verifier tiny-llama 1", "verifier tiny-llama 2"):
+    for name in VERIFIERS:
         os.kill(stack.pids[name], number)
 
 
 async def test_of_two_verifiers_one_is_stopped_and_the_other_takes_over(supervised: Stack) -> None:
     async with Client(supervised.orchestrator) as client:
+        await until_up(supervised, "verifier", len(VERIFIERS))
         undisturbed = await generate(client)
         num_before = await failovers(supervised, "verifier")
-        victim = supervised.pids["verifier tiny-llama 1"]
-        with stopped_by_and_by(victim) as stop:
-            both = await asyncio.gather(disturb(client, stop), disturb(client, stop))  # one of them is there
-        assert both == [undisturbed.token_ids] * 2
-        assert await failovers(supervised, "verifier") > num_before
+        with ExitStack() as until_then:
+
+            def stop_the_one_that_is_asked() -> None:
+                (victim,) = [name for name in VERIFIERS if num_sessions(supervised, name)]
+                until_then.enter_context(stopped(supervised.pids[victim]))
+
+            assert await disturb(client, stop_the_one_that_is_asked) == undisturbed.token_ids
+        assert await failovers(supervised, "verifier") == num_before + 1
 
 
 async def test_a_request_outlives_the_restart_of_every_verifier(supervised: Stack) -> None:
