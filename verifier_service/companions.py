@@ -2,7 +2,8 @@
 
 Whoever is asked while a pass runs shares the next one. So sessions fall into groups that take turns and never meet: of
 two, each comes back while the other's pass runs, and both wait for two passes a round, although one pass for both would
-hardly take longer than either. A moment's patience brings them together for good.
+hardly take longer than either. A moment's patience brings them together for good. This is about sessions that draft
+nothing: groups that draft and take turns keep drafter and verifier busy at the same time.
 
 What it gains: of a pass, the part that it costs however little is in it (`PassCost`), once for all who share. What it
 costs: the device stands still. So

@@ -77,13 +77,20 @@ class TargetEngine:
         return Session(chooser, self.pool)
 
     def hold_s(self, jobs: Sequence[VerifyJob]) -> float:
-        """How long the next pass should be held for sessions that are about to be back, in seconds."""
+        """How long the next pass should be held for sessions that are about to be back, in seconds.
+
+        Only sessions that draft nothing wait, and are waited for: the others' drafters work meanwhile.
+        """
+        if any(job.tree.num_nodes for job in jobs):
+            return 0.0
         here = {job.session for job in jobs}
         return hold_s(
             time.perf_counter(),
             idle_since=self._last_pass_end_s,
             num_here=len(here),
-            others=[session.returns for session in self._sessions if session not in here],
+            others=[
+                session.returns for session in self._sessions if session not in here and not session.tree.num_nodes
+            ],
             num_answered=self._num_answered,
             fixed_s=self._pass_cost.fixed_s,
         )

@@ -63,9 +63,9 @@ class VerifierSettings(BaseSettings):
         256, gt=0, description="Of those, prompt tokens; a long prompt delays others by this much at a time."
     )
     gather: bool = Field(
-        False,
-        description="Let a pass wait a moment for requests that are about to come again, where sharing it gains more; "
-        "for targets that are served without drafts.",
+        True,
+        description="Let a pass without drafts wait a moment for requests that are about to come again without one, "
+        "where sharing it gains more.",
     )
     max_tree_nodes: int = Field(128, ge=0, description="Nodes of one draft tree.")
     max_waiting: int = Field(256, gt=0, description="Requests that may wait for the model; more are refused.")
