@@ -4,6 +4,7 @@ import asyncio
 from urllib.request import urlopen
 
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from draftpool.cli.stack import Stack
 
@@ -15,10 +16,14 @@ _SESSIONS = {"draftpool_drafter_sessions", "draftpool_verifier_sessions"}
 _MEMORY = {"draftpool_drafter_state_slots_used", "draftpool_verifier_kv_pages_held"}
 
 
-def _gauges(address: str) -> dict[str, float]:
+def _samples(address: str) -> list[Sample]:
     with urlopen(f"http://{address}/metrics") as page:
         families = text_string_to_metric_families(page.read().decode())
-        return {sample.name: sample.value for family in families for sample in family.samples if not sample.labels}
+        return [sample for family in families for sample in family.samples]
+
+
+def _gauges(address: str) -> dict[str, float]:
+    return {sample.name: sample.value for sample in _samples(address) if not sample.labels}
 
 
 async def _total(stack: Stack, names: set[str]) -> float:
@@ -28,14 +33,8 @@ async def _total(stack: Stack, names: set[str]) -> float:
 
 async def _orchestrator_total(stack: Stack, name: str, **labels: str) -> int:
     """The sum of a metric of the orchestrator over all samples that carry these labels."""
-
-    def read() -> int:
-        with urlopen(f"http://{stack.metrics['orchestrator']}/metrics") as page:
-            families = text_string_to_metric_families(page.read().decode())
-            samples = [sample for family in families for sample in family.samples if sample.name == name]
-        return int(sum(sample.value for sample in samples if labels.items() <= sample.labels.items()))
-
-    return await asyncio.to_thread(read)
+    samples = await asyncio.to_thread(_samples, stack.metrics["orchestrator"])
+    return int(sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items()))
 
 
 async def failovers(stack: Stack, role: str) -> int:
