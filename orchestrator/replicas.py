@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -47,7 +48,7 @@ class PoolState(StrEnum):
 
 
 @dataclass(eq=False)
-class Replica:
+class Replica(ABC):
     """One address and what is known of it.
 
     It is up from when it has described itself until an exchange fails, it stops serving or it cannot be reached;
@@ -116,9 +117,9 @@ class Replica:
         """What it last said of its load; None before it said anything."""
         return self._report
 
+    @abstractmethod
     async def ask_load(self, timeout_s: float) -> None:
         """Have it report its load, which replies do otherwise. Raises grpc.aio.AioRpcError."""
-        raise NotImplementedError
 
     def report_load(self, load: load_pb2.ReplicaLoad) -> None:
         """What a reply said."""

@@ -8,7 +8,7 @@ import pytest
 from draftpool.client import Client
 from orchestrator.fleet import Fleet
 from orchestrator.metrics import POOL_REPLICAS, watch_pools
-from orchestrator.replicas import Health, PoolState, Replica
+from orchestrator.replicas import Health, PoolState, VerifierReplica
 from tests.unit.orchestrator.fake_services import FakeDrafter, FakeVerifier, Fault, fleet_of, until
 from tests.unit.orchestrator.generating import generation, run, text_of
 from tests.unit.orchestrator.serving import serving
@@ -121,7 +121,7 @@ async def test_a_probe_of_a_server_that_says_nothing_ends_in_time() -> None:
         writer.close()
 
     silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
-    replica = Replica(f"127.0.0.1:{silent.sockets[0].getsockname()[1]}")
+    replica = VerifierReplica(f"127.0.0.1:{silent.sockets[0].getsockname()[1]}")
     async with asyncio.timeout(10):
         assert not await replica.probe(0.05)
     await replica.channel.close()
